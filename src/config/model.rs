@@ -1,0 +1,399 @@
+//! The checked configuration: what the control side builds snapshots from.
+//!
+//! Every value here has been checked, every name resolved, every default filled in. An `Option` that remains means
+//! "without" (no limit, not set), never "default". Made by `config::check`, compared by `config::diff`.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+/// A name from the configuration, cheap to clone, usable as a label.
+macro_rules! name_type {
+    ($(#[$meta:meta])* $name:ident) => {
+        $(#[$meta])*
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// The name as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl From<&str> for $name {
+            fn from(text: &str) -> Self {
+                Self(Arc::from(text))
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+name_type!(
+    /// The name of a listener.
+    ListenerName
+);
+name_type!(
+    /// The name of a pool.
+    PoolName
+);
+name_type!(
+    /// The name of a route.
+    RouteName
+);
+name_type!(
+    /// The name of an instance, unique in its pool; by default its address as written.
+    InstanceName
+);
+
+/// A secret from the configuration: it has no `Display`, and `Debug` shows nothing of it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Arc<str>);
+
+impl Secret {
+    /// Wraps a secret text.
+    #[must_use]
+    pub fn new(text: &str) -> Self {
+        Self(Arc::from(text))
+    }
+
+    /// The secret itself; call it only where it is compared or sent.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[secret]")
+    }
+}
+
+/// A whole configuration.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Where it was read from; relative paths are relative to its folder.
+    pub path: PathBuf,
+    /// SHA-like fingerprint of the file's bytes, 16 hexadecimal digits: two equal ones are the same text.
+    pub hash: String,
+    /// In the order of the file, never empty.
+    pub listeners: Vec<Listener>,
+    /// In the order of the file, never empty.
+    pub pools: Vec<Pool>,
+    /// In the order of the file; where the file has one pool and no routes, the one route that sends everything there.
+    pub routes: Vec<Route>,
+    /// The admin listener.
+    pub admin: Admin,
+    /// What is logged, where to and how.
+    pub log: Log,
+    /// The process.
+    pub runtime: Runtime,
+}
+
+/// Addresses that clients connect to, and what is asked of the clients there.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Listener {
+    /// Unique; by default its first address.
+    pub name: ListenerName,
+    /// Where it listens; `*:80` has become `[::]:80` and `0.0.0.0:80`. Never empty.
+    pub bind: Vec<SocketAddr>,
+    /// Open client connections at a time; further ones wait in the accept queue.
+    pub connections_max: usize,
+    /// Length of the kernel's accept queue, per socket.
+    pub backlog: u32,
+    /// From the first byte of a request (or from accept) to the end of its head; then 408.
+    pub request_head_timeout: Duration,
+    /// The longest pause within a request body; then 408.
+    pub request_body_timeout: Duration,
+    /// The longest pause in which the client takes no byte of a response.
+    pub response_write_timeout: Duration,
+    /// How long a connection may wait for its next request.
+    pub keep_alive_timeout: Duration,
+    /// How long to read and drop what a client still sends after an early answer, so that it sees the answer.
+    pub lingering_timeout: Duration,
+    /// Request line and fields together; then 431.
+    pub request_head_bytes_max: usize,
+    /// Fields in a request head; then 431.
+    pub request_fields_max: usize,
+    /// Request target; then 414.
+    pub request_target_bytes_max: usize,
+    /// Request body; then 413. `None`: no limit.
+    pub request_body_bytes_max: Option<u64>,
+    /// Peers whose forwarding fields are believed and appended to.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Whether `TRACE` passes.
+    pub allow_trace: bool,
+    /// Whether a client that closes its sending side is taken to have left.
+    pub abort_on_close: bool,
+    /// A path that Plimsoll itself answers like `/ready`, for a load balancer above.
+    pub health_path: Option<String>,
+}
+
+/// A rule from request to pool.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Route {
+    /// Unique; by default made of host and path.
+    pub name: RouteName,
+    /// Hosts that it serves; empty: any.
+    pub hosts: Vec<HostPattern>,
+    /// Path prefix, in whole segments; `/` is every path. Begins with `/`, has no trailing one (but for `/` itself).
+    pub path: String,
+    /// Listeners that it serves; empty: all.
+    pub listeners: Vec<ListenerName>,
+    /// Where its requests go.
+    pub pool: PoolName,
+}
+
+/// A host in a route, in lower case, without a port.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum HostPattern {
+    /// This host.
+    Exact(String),
+    /// Every host below this one, from `*.example.com`; holds `.example.com`.
+    Suffix(String),
+}
+
+/// Instances that serve the same thing.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pool {
+    /// Unique.
+    pub name: PoolName,
+    /// In the order of the file, never empty, addresses unique.
+    pub instances: Vec<Instance>,
+    /// How an instance is picked.
+    pub balance: Balance,
+    /// The `Host` that instances see.
+    pub host: HostField,
+    /// Whether `/ready` is 503 while this pool has no eligible instance.
+    pub required: bool,
+    /// How long a request waits for an eligible instance; zero: 503 at once.
+    pub queue_wait: Duration,
+    /// How many requests may wait at a time.
+    pub queue_max: usize,
+    /// The active check.
+    pub probe: Probe,
+    /// Connections to instances.
+    pub connection: PoolConnection,
+    /// Trying again.
+    pub retry: Retry,
+    /// Evidence from traffic.
+    pub evidence: Evidence,
+}
+
+/// One address in a pool.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Instance {
+    /// Unique in the pool.
+    pub name: InstanceName,
+    /// Where it listens, resolved.
+    pub address: SocketAddr,
+    /// As written, for `Host` with `host = "instance"`: `name:port` or `ip:port`.
+    pub authority: String,
+    /// Its share, 1 to 1000.
+    pub weight: u32,
+    /// Serves only when no other instance is eligible.
+    pub backup: bool,
+    /// Requests at a time over all workers; `None`: no limit.
+    pub in_flight_max: Option<u32>,
+}
+
+/// How an instance is picked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Balance {
+    /// The smallest `(in flight + 1) / weight`.
+    LeastConnections,
+    /// Smooth weighted round robin.
+    RoundRobin,
+    /// The less loaded of two random ones.
+    RandomOfTwo,
+}
+
+/// The `Host` that instances see.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HostField {
+    /// What the client sent.
+    Keep,
+    /// The instance's address as written.
+    Instance,
+    /// This one.
+    Fixed(String),
+}
+
+/// The active check of an instance.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Probe {
+    /// What is sent and what is expected.
+    pub kind: ProbeKind,
+    /// Port to probe instead of the instance's own.
+    pub port: Option<u16>,
+    /// From the start of a probe to the start of the next.
+    pub interval: Duration,
+    /// The interval while an opposite streak is running.
+    pub fast_interval: Option<Duration>,
+    /// For the whole probe: connect, request, answer.
+    pub timeout: Duration,
+    /// Failures in a row that eject.
+    pub fall: u32,
+    /// Passes in a row that restore.
+    pub rise: u32,
+    /// Largest random change of an interval, in per cent of it.
+    pub jitter_percent: u32,
+}
+
+/// What a probe sends and expects.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ProbeKind {
+    /// An HTTP/1.1 request.
+    Http(HttpProbe),
+    /// A connection that can be made.
+    Tcp,
+}
+
+/// An HTTP probe.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HttpProbe {
+    /// `GET`, `HEAD`, …
+    pub method: String,
+    /// Path and query.
+    pub path: String,
+    /// `Host`; `None`: the instance's address as written.
+    pub host: Option<String>,
+    /// Further fields.
+    pub headers: Vec<(String, String)>,
+    /// Statuses that pass, as inclusive ranges.
+    pub expect_status: Vec<(u16, u16)>,
+    /// Text that the first 64 KiB of the body must have.
+    pub expect_body: Option<String>,
+}
+
+/// Connections to the instances of a pool.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PoolConnection {
+    /// From SYN to a connection.
+    pub connect_timeout: Duration,
+    /// From the whole request (or its last progress) to the response head.
+    pub response_head_timeout: Duration,
+    /// The longest pause within a response body.
+    pub response_body_timeout: Duration,
+    /// The longest pause in which the instance takes no byte of a request.
+    pub request_write_timeout: Duration,
+    /// How long an unused connection is kept.
+    pub idle_timeout: Duration,
+    /// Unused connections kept per instance and worker.
+    pub idle_max: usize,
+    /// Requests that must not be repeated take a kept connection only if it was unused for less than this.
+    pub unsafe_reuse_max: Duration,
+    /// Status line and fields of a response together; then 502.
+    pub response_head_bytes_max: usize,
+    /// Fields in a response head; then 502.
+    pub response_fields_max: usize,
+    /// The longest silence, in both directions, on an upgraded connection.
+    pub upgrade_idle_timeout: Duration,
+}
+
+/// Trying again after bytes were sent. A connection that could not be made is outside of this.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Retry {
+    /// Further attempts per request.
+    pub retries: u32,
+    /// Further attempts at a time, in per cent of the pool's requests in flight …
+    pub budget_percent: u32,
+    /// … but at least this many.
+    pub budget_min: u32,
+    /// Request bodies are kept for repeating up to this size.
+    pub body_bytes_max: usize,
+    /// No attempt begins later than this after the request's head.
+    pub deadline: Duration,
+}
+
+/// What failures in traffic do to an instance.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Evidence {
+    /// Failures in a row that eject; `None`: switched off.
+    pub failures: Option<u32>,
+    /// How long the first time; doubles with each repeat.
+    pub eject_time: Duration,
+    /// How long at most.
+    pub eject_time_max: Duration,
+    /// Whether a 5xx answer is such a failure.
+    pub judge_5xx: bool,
+}
+
+/// The admin listener.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Admin {
+    /// Where it listens; `None`: switched off.
+    pub bind: Option<SocketAddr>,
+    /// Asked for as `Authorization: Bearer`; needed off loopback.
+    pub token: Option<Secret>,
+}
+
+/// What is logged, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// Lowest level: `error`, `warn`, `info`, `debug`, `trace`.
+    pub level: LogLevel,
+    /// JSON lines or text.
+    pub format: LogFormat,
+    /// Whether each request is logged, on the target `access`.
+    pub access: bool,
+    /// Whether logged paths keep their query string.
+    pub access_query: bool,
+    /// Lines that may wait to be written; further ones are dropped and counted.
+    pub queue_lines: usize,
+}
+
+/// Lowest level that is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// Form of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// The process. `workers` needs a restart; the rest takes effect on reload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Runtime {
+    /// Data-plane threads; the file's `0` has become the number of cores.
+    pub workers: usize,
+    /// Open client connections over all listeners.
+    pub connections_max: usize,
+    /// Longest wait for the first verdicts, at start and on reload.
+    pub startup_grace: Duration,
+    /// Between `/ready` turning 503 and the end of accepting.
+    pub linger: Duration,
+    /// For requests and upgraded connections to finish.
+    pub drain_timeout: Duration,
+    /// Whether a change of the file is a reload.
+    pub watch: bool,
+}

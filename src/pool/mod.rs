@@ -1,0 +1,3 @@
+//! Pools: which instance gets the next request.
+
+pub mod instance;

@@ -1,0 +1,278 @@
+//! Counters of the data side: one shard per worker, summed when scraped.
+//!
+//! Each shard has one writing worker, so counting is a plain load and store on a line that no other core touches; a
+//! shared counter would cost a locked instruction and a cache miss per increment. The control side only reads. Names and
+//! labels stand in `telemetry::metrics`; here are the cells, hung on what they count (route, instance), so that a worker
+//! never looks a label up.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::cause::Cause;
+
+/// A worker's number, 0 to `workers - 1`; the control side writes to the shard after the last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WorkerId(pub usize);
+
+/// A count with one writer.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `n`. Only the shard's owner may call it: two writers would lose counts.
+    #[inline]
+    pub fn add(&self, n: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+    }
+
+    /// Adds one; see [`Counter::add`].
+    #[inline]
+    pub fn increment(&self) {
+        self.add(1);
+    }
+
+    /// Takes `n` off again, for counts of what is there now; see [`Counter::add`].
+    #[inline]
+    pub fn subtract(&self, n: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_sub(n), Ordering::Relaxed);
+    }
+
+    /// The count.
+    #[must_use]
+    pub fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Upper bounds of the duration buckets, in microseconds (DESIGN: the common objectives 0.3 s and 1.2 s are bounds).
+pub const BUCKETS_MICROS: [u64; 19] = [
+    500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 75_000, 100_000, 250_000, 300_000, 500_000, 750_000, 1_000_000,
+    1_200_000, 2_500_000, 5_000_000, 7_500_000, 10_000_000,
+];
+
+/// Durations, counted in the buckets of [`BUCKETS_MICROS`]; not cumulative (the scrape adds up).
+#[derive(Debug, Default)]
+pub struct Histogram {
+    buckets: [Counter; BUCKETS_MICROS.len() + 1],
+    sum_micros: Counter,
+}
+
+impl Histogram {
+    /// Counts one duration.
+    #[inline]
+    pub fn observe(&self, duration: Duration) {
+        let micros = duration.as_micros() as u64;
+        // Most requests end in the first buckets, so a scan from the front beats a binary search.
+        let bucket = BUCKETS_MICROS.iter().position(|bound| micros <= *bound).unwrap_or(BUCKETS_MICROS.len());
+        self.buckets[bucket].increment();
+        self.sum_micros.add(micros);
+    }
+
+    /// Count per bucket (the last one is "above all bounds"), and the sum in microseconds.
+    #[must_use]
+    pub fn values(&self) -> ([u64; BUCKETS_MICROS.len() + 1], u64) {
+        (std::array::from_fn(|index| self.buckets[index].value()), self.sum_micros.value())
+    }
+}
+
+/// Keeps a shard off its neighbours' cache lines (two lines: x86 prefetches pairs).
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Padded<T>(T);
+
+/// One `T` per worker and one for the control side.
+#[derive(Debug)]
+pub struct PerWorker<T>(Box<[Padded<T>]>);
+
+impl<T: Default> PerWorker<T> {
+    /// Shards for `workers` workers and the control side.
+    #[must_use]
+    pub fn new(workers: usize) -> Self {
+        Self((0..=workers).map(|_| Padded::default()).collect())
+    }
+
+    /// The shard of one worker.
+    ///
+    /// # Panics
+    /// If there is no such worker.
+    #[inline]
+    #[must_use]
+    pub fn of(&self, worker: WorkerId) -> &T {
+        &self.0[worker.0].0
+    }
+
+    /// The control side's shard.
+    #[must_use]
+    pub fn control(&self) -> &T {
+        &self.0[self.0.len() - 1].0
+    }
+
+    /// All shards, for summing.
+    pub fn shards(&self) -> impl Iterator<Item = &T> {
+        self.0.iter().map(|shard| &shard.0)
+    }
+
+    /// The sum of one count over all shards.
+    pub fn sum(&self, counter: impl Fn(&T) -> &Counter) -> u64 {
+        self.shards().map(|shard| counter(shard).value()).fold(0, u64::wrapping_add)
+    }
+}
+
+/// The class of a status, as in `code="2xx"`.
+#[must_use]
+pub const fn status_class(status: u16) -> usize {
+    match status {
+        100..=199 => 0,
+        200..=299 => 1,
+        300..=399 => 2,
+        400..=499 => 3,
+        _ => 4,
+    }
+}
+
+/// Labels of [`status_class`].
+pub const STATUS_CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// One shard of what is counted per listener and route. Requests without a route count on the listener's own record.
+#[derive(Debug, Default)]
+pub struct RouteShard {
+    /// Finished requests by status class, with their durations (first byte of the head to last byte of the body).
+    pub durations: [Histogram; STATUS_CLASSES.len()],
+    /// Requests that Plimsoll answered or cut off itself, by cause.
+    pub local: PerCause,
+    /// Bytes of request bodies taken from clients.
+    pub request_bytes: Counter,
+    /// Bytes of responses written to clients.
+    pub response_bytes: Counter,
+}
+
+/// A count per [`Cause`].
+#[derive(Debug, Default)]
+pub struct PerCause([Counter; Cause::COUNT]);
+
+impl PerCause {
+    /// The count of one cause.
+    #[must_use]
+    pub fn of(&self, cause: Cause) -> &Counter {
+        &self.0[cause as usize]
+    }
+}
+
+/// What is counted per listener and route.
+pub type RouteStats = PerWorker<RouteShard>;
+
+/// One shard of what is counted per pool and instance.
+#[derive(Debug, Default)]
+pub struct InstanceShard {
+    /// Attempts that got a response head, by status class.
+    pub responses: [Counter; STATUS_CLASSES.len()],
+    /// Attempts that failed, by cause.
+    pub errors: PerCause,
+    /// Time to make a connection.
+    pub connect: Histogram,
+    /// From the whole request head sent to the first byte of the response.
+    pub first_byte: Histogram,
+    /// From the pick to the last byte of the response.
+    pub total: Histogram,
+    /// Connections made.
+    pub connections_opened: Counter,
+    /// Requests sent on a connection that had been used before.
+    pub connections_reused: Counter,
+    /// Connections that are open now, in use or idle.
+    pub connections_open: Counter,
+    /// Connections that are idle now.
+    pub connections_idle: Counter,
+    /// Bytes that a response began or ended with where none were due; the connection was closed.
+    pub unasked_bytes: Counter,
+}
+
+/// What is counted per pool and instance.
+pub type InstanceStats = PerWorker<InstanceShard>;
+
+/// Why a request was sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum RetryReason {
+    /// The connection could not be made; outside of `retries` and budget.
+    Connect,
+    /// A reused connection was dead.
+    StaleConnection,
+    /// Reset or closed before the response head.
+    Reset,
+    /// No response head in time.
+    Timeout,
+    /// The instance was ejected meanwhile.
+    Ejected,
+}
+
+impl RetryReason {
+    /// Every reason, in the order of the discriminants.
+    pub const ALL: [Self; 5] = [Self::Connect, Self::StaleConnection, Self::Reset, Self::Timeout, Self::Ejected];
+
+    /// The label.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::StaleConnection => "stale_connection",
+            Self::Reset => "reset",
+            Self::Timeout => "timeout",
+            Self::Ejected => "ejected",
+        }
+    }
+}
+
+/// How a request ended that was sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum RetryOutcome {
+    /// The further attempt got a response head.
+    Answered,
+    /// It failed too.
+    Failed,
+    /// It was not made: the budget was used up.
+    Refused,
+}
+
+impl RetryOutcome {
+    /// Every outcome, in the order of the discriminants.
+    pub const ALL: [Self; 3] = [Self::Answered, Self::Failed, Self::Refused];
+
+    /// The label.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::Failed => "failed",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// One shard of what is counted per pool.
+#[derive(Debug, Default)]
+pub struct PoolShard {
+    /// Further attempts, by reason and outcome.
+    pub retries: [[Counter; RetryOutcome::ALL.len()]; RetryReason::ALL.len()],
+    /// Requests that wait for an instance now.
+    pub queued: Counter,
+}
+
+/// What is counted per pool.
+pub type PoolStats = PerWorker<PoolShard>;
+
+/// One shard of what is counted per listener, before a request has a route.
+#[derive(Debug, Default)]
+pub struct ListenerShard {
+    /// Connections accepted.
+    pub accepted: Counter,
+    /// Connections that are open now.
+    pub open: Counter,
+    /// Connections closed to make room for others (`connections_max`).
+    pub evicted: Counter,
+    /// Connections that ended in a TCP or framing error of the client's.
+    pub client_errors: Counter,
+}
+
+/// What is counted per listener.
+pub type ListenerStats = PerWorker<ListenerShard>;

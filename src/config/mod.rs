@@ -1,4 +1,10 @@
 //! Configuration in three types, each made from the one before: [`file`] (as written, with spans) → [`model`] (checked,
 //! names resolved, no option that means "default") → `snapshot` (handles and counters, for the data side).
+//!
+//! [`load`] does the way from a path to a model; [`diff`] compares two models. All mistakes of a file are collected and
+//! shown together ([`problem`]), because an operator who fixes one error per attempt fixes the last one at night.
 
+pub mod diff;
+pub mod load;
 pub mod model;
+pub mod problem;

@@ -1,0 +1,137 @@
+//! What is wrong with a configuration, shown so that the reader can mend it without looking anything up: what, where
+//! (`file:line:column`, the line itself, a caret), and on a `hint:` line what to write instead.
+//!
+//! ```text
+//! error: unknown key `intervall` in `pool.api.probe`
+//!   --> plimsoll.toml:12:1
+//!    |
+//! 12 | intervall = "5s"
+//!    | ^^^^^^^^^
+//! hint: did you mean `interval`?
+//! ```
+
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+/// One mistake, or one thing worth a second look.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Whether the configuration can be used in spite of it.
+    pub severity: Severity,
+    /// What is wrong: lower case, no full stop, values in backticks.
+    pub message: String,
+    /// The file.
+    pub path: PathBuf,
+    /// Where in the file; `None`: the file as a whole.
+    pub place: Option<Place>,
+    /// What to write instead.
+    pub hint: Option<String>,
+}
+
+/// Whether a configuration can be used in spite of a problem.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    /// It cannot.
+    Error,
+    /// It can, but it may not do what was meant.
+    Warning,
+}
+
+/// A place in a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// From 1.
+    pub line: usize,
+    /// In characters, from 1.
+    pub column: usize,
+    /// The whole line, without its end.
+    pub text: String,
+    /// How many characters of it are meant, at least 1.
+    pub width: usize,
+}
+
+/// A configuration that cannot be used, with everything that is wrong with it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", Listing(problems))]
+pub struct Rejected {
+    /// All errors and warnings, in the order of the file; at least one is an error.
+    pub problems: Vec<Problem>,
+}
+
+impl Rejected {
+    /// A file that could not even be read.
+    #[must_use]
+    pub fn unreadable(path: &Path, message: String, hint: Option<String>) -> Self {
+        let problem = Problem { severity: Severity::Error, message, path: path.to_path_buf(), place: None, hint };
+        Self { problems: vec![problem] }
+    }
+}
+
+/// Shows several problems, with an empty line between two.
+#[derive(Debug)]
+pub struct Listing<'a>(pub &'a [Problem]);
+
+impl fmt::Display for Listing<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n\n")?;
+            }
+            problem.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let severity = match self.severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        };
+        write!(f, "{severity}: {}", self.message)?;
+        let path = self.path.display();
+        match &self.place {
+            None => write!(f, "\n  --> {path}")?,
+            Some(place) => {
+                let Place { line, column, text, width } = place;
+                let margin = line.to_string().len();
+                // Tabs stay tabs below the line, so that the caret stands where the reader's terminal puts the text.
+                let indent: String =
+                    text.chars().take(column - 1).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+                write!(f, "\n{:margin$}--> {path}:{line}:{column}", "")?;
+                write!(f, "\n{:margin$} |\n{line} | {text}", "")?;
+                write!(f, "\n{:margin$} | {indent}{}", "", "^".repeat(*width))?;
+            }
+        }
+        match &self.hint {
+            Some(hint) => write!(f, "\nhint: {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Place {
+    /// The place of some bytes of `text`; what reaches over the end of the first line is cut.
+    #[must_use]
+    pub fn of(span: &Range<usize>, text: &str) -> Self {
+        let start = boundary(text, span.start);
+        let line_start = text[..start].rfind('\n').map_or(0, |index| index + 1);
+        let line_end = text[start..].find('\n').map_or(text.len(), |index| start + index);
+        let line = text[line_start..line_end].trim_end_matches('\r');
+        let end = boundary(text, span.end.min(line_start + line.len())).max(start);
+        Self {
+            line: text[..start].matches('\n').count() + 1,
+            column: text[line_start..start].chars().count() + 1,
+            text: line.to_owned(),
+            width: text[start..end].chars().count().max(1),
+        }
+    }
+}
+
+/// The last boundary of a character of `text` that is not after `index`.
+fn boundary(text: &str, index: usize) -> usize {
+    let index = index.min(text.len());
+    (0..=index).rev().find(|index| text.is_char_boundary(*index)).unwrap_or(0)
+}

@@ -1,1 +1,98 @@
-//! (see ARCHITECTURE.md)
+//! What differs between systems, behind one interface with two bodies: sockets, signals, limits.
+//!
+//! | question | Linux | other Unix | Windows |
+//! |---|---|---|---|
+//! | how do connections get to the workers? | a socket per worker (`SO_REUSEPORT`) | one socket, handed over | one socket, handed over |
+//! | may another process take our port? | only with our user id, while several workers share it | no | no (`SO_EXCLUSIVEADDRUSE`) |
+//! | what reloads? | SIGHUP | SIGHUP | – (later: the service's ParamChange) |
+//! | what ends? | SIGTERM, SIGINT | SIGTERM, SIGINT | Ctrl-C, Ctrl-Break, close, shutdown |
+//! | descriptors | `RLIMIT_NOFILE` is raised | `RLIMIT_NOFILE` is raised | no such limit |
+
+#[cfg(unix)]
+mod unix;
+#[cfg(windows)]
+mod windows;
+
+#[cfg(unix)]
+use unix as system;
+#[cfg(windows)]
+use windows as system;
+
+use std::io;
+use std::net::SocketAddr;
+
+use socket2::Socket;
+
+/// Whether several sockets of ours may have the same address, so that the kernel spreads connections over workers.
+pub const SOCKET_PER_WORKER: bool = cfg!(any(target_os = "linux", target_os = "android"));
+
+/// Whether a socket shares its address with other sockets of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sharing {
+    /// It is the only one: fails if anybody else listens there.
+    Alone,
+    /// One per worker.
+    WithOtherWorkers,
+}
+
+/// Sets what a listening socket needs before it is bound.
+///
+/// # Errors
+/// If the system refuses an option.
+pub fn prepare_listener(socket: &Socket, sharing: Sharing) -> io::Result<()> {
+    system::prepare_listener(socket, sharing)
+}
+
+/// Which process listens on an address, if that can be found out: `nginx (process 812)`.
+#[must_use]
+pub fn holder_of(address: SocketAddr) -> Option<String> {
+    system::holder_of(address)
+}
+
+/// The limit of open descriptors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DescriptorLimit {
+    /// As it was found.
+    pub before: u64,
+    /// As it is now.
+    pub now: u64,
+}
+
+/// Raises the limit of open descriptors as far as this user may. `None`: the system has no such limit.
+///
+/// # Errors
+/// If the system refuses.
+pub fn raise_descriptor_limit() -> io::Result<Option<DescriptorLimit>> {
+    system::raise_descriptor_limit()
+}
+
+/// What the system asks of the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    /// End, gracefully.
+    End,
+    /// Load the configuration anew.
+    Reload,
+}
+
+/// The signals of the process. From its making on, none of them ends the process by itself.
+#[derive(Debug)]
+pub struct Signals(system::Signals);
+
+impl Signals {
+    /// Starts to listen for signals. Needs a runtime.
+    ///
+    /// # Errors
+    /// If the system refuses a handler.
+    pub fn listen() -> io::Result<Self> {
+        system::Signals::listen().map(Self)
+    }
+
+    /// The next signal.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost when the future is dropped: signals are kept (coalesced, per kind) until they are asked for.
+    pub async fn next(&mut self) -> Signal {
+        self.0.next().await
+    }
+}

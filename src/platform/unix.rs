@@ -1,0 +1,81 @@
+//! Sockets, signals and limits on Linux and other Unix systems; see [`super`].
+
+use std::io;
+use std::net::SocketAddr;
+
+use rustix::process::{Resource, getrlimit, setrlimit};
+use socket2::Socket;
+use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
+
+use super::{DescriptorLimit, SOCKET_PER_WORKER, Sharing, Signal};
+
+pub(super) fn prepare_listener(socket: &Socket, sharing: Sharing) -> io::Result<()> {
+    // Lets a port be bound that has old connections in TIME_WAIT, after a restart. On Unix, other than on Windows, a
+    // port that somebody listens on stays taken.
+    socket.set_reuse_address(true)?;
+    if sharing == Sharing::WithOtherWorkers && SOCKET_PER_WORKER {
+        socket.set_reuse_port(true)?;
+    }
+    Ok(())
+}
+
+#[cfg(target_os = "linux")]
+pub(super) fn holder_of(address: SocketAddr) -> Option<String> {
+    use procfs::net::{TcpNetEntry, TcpState, tcp, tcp6};
+    use procfs::process::{FDTarget, all_processes};
+
+    // Another family can hold it as well: `[::]:80` that is not v6-only has port 80 of every IPv4 address.
+    let entries = tcp().into_iter().chain(tcp6()).flatten();
+    let overlaps = |entry: &TcpNetEntry| {
+        let (theirs, ours) = (entry.local_address, address);
+        let same = theirs.ip() == ours.ip() || theirs.ip().is_unspecified() || ours.ip().is_unspecified();
+        entry.state == TcpState::Listen && theirs.port() == ours.port() && same
+    };
+    let inode = entries.into_iter().find(overlaps)?.inode;
+    // Only our own user's processes show their descriptors, unless we are root: `None` then.
+    let holder = all_processes().ok()?.flatten().find(|process| {
+        let descriptors = process.fd().into_iter().flatten().flatten();
+        descriptors.into_iter().any(|fd| fd.target == FDTarget::Socket(inode))
+    })?;
+    let name = holder.stat().map_or_else(|_| "unknown".to_owned(), |stat| stat.comm);
+    Some(format!("{name} (process {})", holder.pid))
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn holder_of(_address: SocketAddr) -> Option<String> {
+    None
+}
+
+pub(super) fn raise_descriptor_limit() -> io::Result<Option<DescriptorLimit>> {
+    let mut limit = getrlimit(Resource::Nofile);
+    let before = limit.current.unwrap_or(u64::MAX);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit)?;
+    Ok(Some(DescriptorLimit { before, now: limit.current.unwrap_or(u64::MAX) }))
+}
+
+#[derive(Debug)]
+pub(super) struct Signals {
+    terminate: Stream,
+    interrupt: Stream,
+    hang_up: Stream,
+}
+
+impl Signals {
+    pub(super) fn listen() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    pub(super) async fn next(&mut self) -> Signal {
+        // All arms are cancel-safe: a signal stays noted until its `recv` returns.
+        tokio::select! {
+            _ = self.terminate.recv() => Signal::End,
+            _ = self.interrupt.recv() => Signal::End,
+            _ = self.hang_up.recv() => Signal::Reload,
+        }
+    }
+}

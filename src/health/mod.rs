@@ -1,6 +1,125 @@
 //! Health: what probes and traffic say about an instance, and what follows.
+//!
+//! [`state`] is the verdict of probes and [`passive`] the judgement of evidence from traffic, both pure; [`group`] joins
+//! them with what the operator wants for all instances of a pool, and is the one writer of what the data side reads.
+//! [`probe`] makes one probe, [`prober`] says when, a task per instance on the control runtime; [`fleet`] owns the records
+//! over reloads. Every change of an instance's state is one [`Change`], told once to the [`Observer`]: log line, metric
+//! and the workers' abort are made from it.
 
+pub mod fleet;
+pub mod state;
+
+use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+
+use crate::config::model::{InstanceName, PoolName};
+use crate::pool::instance::{Health, Instance, State};
+use crate::telemetry::stats::PoolStats;
+
+pub use fleet::Fleet;
+pub use state::{DetectionTime, detection_time};
+
+/// Where news about instances goes, and where a pool's counts come from. Called on the control runtime; must not block.
+pub trait Observer: Send + Sync {
+    /// An instance's state changed.
+    fn changed(&self, change: &Change);
+
+    /// A probe ended.
+    fn probed(&self, pool: &PoolName, instance: &InstanceName, record: &ProbeRecord);
+
+    /// The counts of a pool; the same ones for the same name, also after the pool was gone for a while.
+    fn pool_stats(&self, pool: &PoolName) -> Arc<PoolStats>;
+}
+
+/// A change of an instance's state.
+#[derive(Debug, Clone)]
+pub struct Change {
+    /// The pool that it is in.
+    pub pool: PoolName,
+    /// The record.
+    pub instance: Arc<Instance>,
+    /// Its name in the present configuration.
+    pub name: InstanceName,
+    /// What it was.
+    pub from: State,
+    /// What it is.
+    pub to: State,
+    /// Why.
+    pub reason: Reason,
+    /// When.
+    pub at: SystemTime,
+}
+
+impl Change {
+    /// Whether probes or traffic took it out: attempts that have no response head yet are to be aborted.
+    #[must_use]
+    pub fn ejects(&self) -> bool {
+        let out = |state: State| state.ejected || state.health == Health::Down;
+        !out(self.from) && out(self.to)
+    }
+
+    /// Whether probes or traffic gave it back.
+    #[must_use]
+    pub fn restores(&self) -> bool {
+        let out = |state: State| state.ejected || state.health == Health::Down;
+        out(self.from) && !out(self.to)
+    }
+}
+
+/// Why an instance's state changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reason {
+    /// The first probe passed or failed; holds its result.
+    FirstProbe(String),
+    /// So many probes in a row failed; holds the last one's result.
+    ProbesFailed(u32, String),
+    /// So many probes in a row passed.
+    ProbesPassed(u32),
+    /// So many failures in traffic in a row; out for that long.
+    Traffic(u32, Duration),
+    /// The time of its ejection is up and a later probe has passed.
+    TrafficOver,
+    /// Ejected by traffic, given back early since less than half of the pool was left, and a later probe has passed.
+    PoolTooSmall,
+    /// The operator drained it, switched it off or enabled it; holds who and why.
+    Operator(String, String),
+    /// It is no longer in the configuration.
+    Removed,
+}
+
+impl Reason {
+    /// The label of `plimsoll_instance_transitions_total`.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::FirstProbe(_) => "first_probe",
+            Self::ProbesFailed(..) => "probes_failed",
+            Self::ProbesPassed(_) => "probes_passed",
+            Self::Traffic(..) => "traffic",
+            Self::TrafficOver => "traffic_over",
+            Self::PoolTooSmall => "pool_too_small",
+            Self::Operator(..) => "operator",
+            Self::Removed => "removed",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::FirstProbe(result) => write!(f, "first probe: {result}"),
+            Self::ProbesFailed(count, last) => write!(f, "{count} probes in a row failed, the last one: {last}"),
+            Self::ProbesPassed(count) => write!(f, "{count} probes in a row passed"),
+            Self::Traffic(count, time) => write!(f, "{count} failures in a row in traffic, ejected for {time:?}"),
+            Self::TrafficOver => f.write_str("the time of the ejection is up and a later probe has passed"),
+            Self::PoolTooSmall => f.write_str("less than half of the pool was left and a later probe has passed"),
+            Self::Operator(who, why) if why.is_empty() => write!(f, "set by {who}"),
+            Self::Operator(who, why) => write!(f, "set by {who}: {why}"),
+            Self::Removed => f.write_str("removed from the configuration"),
+        }
+    }
+}
 
 /// A failure that a worker saw.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

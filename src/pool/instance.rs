@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::mpsc;
 
+use super::PoolShared;
 use crate::config::model::PoolName;
 use crate::health::{Evidence, Report};
 use crate::telemetry::stats::InstanceStats;
@@ -65,7 +66,25 @@ impl State {
         self.health == Health::Up && !self.ejected && self.admin == Admin::Active && !self.removed
     }
 
-    fn pack(self) -> u32 {
+    /// The state in one word, for logs, metrics and `/status`: what keeps it from serving, the lasting before the
+    /// passing; else `up`.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self { removed: true, .. } => "removed",
+            Self { admin: Admin::Off, .. } => "off",
+            Self { admin: Admin::Drain, .. } => "drain",
+            Self { health: Health::Down, .. } => "down",
+            Self { ejected: true, .. } => "ejected",
+            Self { health: Health::Unproven, .. } => "unproven",
+            Self { health: Health::Up, .. } => "up",
+        }
+    }
+
+    /// The one packed value that is eligible, so that the data path asks with one comparison.
+    const ELIGIBLE: u32 = Self { health: Health::Up, ejected: false, admin: Admin::Active, removed: false }.pack();
+
+    const fn pack(self) -> u32 {
         let health = match self.health {
             Health::Unproven => 0,
             Health::Up => 1,
@@ -76,7 +95,7 @@ impl State {
             Admin::Drain => 1,
             Admin::Off => 2,
         };
-        health | u32::from(self.ejected) << 2 | admin << 3 | u32::from(self.removed) << 5
+        health | (self.ejected as u32) << 2 | admin << 3 | (self.removed as u32) << 5
     }
 
     fn unpack(bits: u32) -> Self {
@@ -108,6 +127,8 @@ pub struct Instance {
     pub address: SocketAddr,
     /// What workers count on it.
     pub stats: InstanceStats,
+    /// What its pool shares: whoever waits there is woken when a place becomes free here.
+    shared: Arc<PoolShared>,
     state: AtomicU32,
     in_flight: AtomicU32,
     /// Refused a connection since its last passed probe: picked last.
@@ -128,6 +149,7 @@ impl Instance {
         pool: PoolName,
         address: SocketAddr,
         workers: usize,
+        shared: Arc<PoolShared>,
         evidence: mpsc::Sender<Evidence>,
     ) -> Arc<Self> {
         let state = State { health: Health::Unproven, ejected: false, admin: Admin::Active, removed: false };
@@ -136,6 +158,7 @@ impl Instance {
             pool,
             address,
             stats: InstanceStats::new(workers),
+            shared,
             state: AtomicU32::new(state.pack()),
             in_flight: AtomicU32::new(0),
             suspect: AtomicBool::new(false),
@@ -152,9 +175,19 @@ impl Instance {
         State::unpack(self.state.load(Ordering::Acquire))
     }
 
-    /// Publishes a new state. Only the instance's prober may call it.
+    /// As [`State::eligible`], in one load and one comparison.
+    #[inline]
+    #[must_use]
+    pub fn eligible(&self) -> bool {
+        self.state.load(Ordering::Acquire) == State::ELIGIBLE
+    }
+
+    /// Publishes a new state. Only `health` may call it, on the control side.
     pub fn publish(&self, state: State) {
-        self.state.store(state.pack(), Ordering::Release);
+        self.state.store(state.pack(), Ordering::SeqCst);
+        if state.eligible() {
+            self.shared.queue.wake();
+        }
     }
 
     /// Requests that were sent here and whose response body has not ended, over all workers.
@@ -225,12 +258,13 @@ impl Instance {
     #[inline]
     #[must_use]
     pub fn begin_below(self: &Arc<Self>, in_flight_max: Option<u32>) -> Option<InFlight> {
-        let guard = self.begin();
-        // Counted first and looked at then: two workers cannot both take the last place.
-        match in_flight_max {
-            Some(max) if self.in_flight() > max => None,
-            _ => Some(guard),
-        }
+        let Some(max) = in_flight_max else { return Some(self.begin()) };
+        // Compared and counted in one step: two workers cannot both take the last place, and a count that went up for
+        // a moment only cannot hide a free one.
+        self.in_flight
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |count| (count < max).then(|| count + 1))
+            .ok()
+            .map(|_before| InFlight(Arc::clone(self)))
     }
 }
 
@@ -248,6 +282,65 @@ impl InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        // `SeqCst` for `Queue::wake`; the same instruction as a relaxed one on x86.
+        self.0.in_flight.fetch_sub(1, Ordering::SeqCst);
+        self.0.shared.queue.wake();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn instance() -> Arc<Instance> {
+        let (evidence, _prober) = mpsc::channel(1);
+        let address = SocketAddr::from(([127, 0, 0, 1], 9001));
+        Instance::new(InstanceId(1), "api".into(), address, 1, PoolShared::new(1), evidence)
+    }
+
+    fn all_states() -> impl Iterator<Item = State> {
+        [Health::Unproven, Health::Up, Health::Down].into_iter().flat_map(|health| {
+            [false, true].into_iter().flat_map(move |ejected| {
+                [Admin::Active, Admin::Drain, Admin::Off].into_iter().flat_map(move |admin| {
+                    [false, true].into_iter().map(move |removed| State { health, ejected, admin, removed })
+                })
+            })
+        })
+    }
+
+    #[test]
+    fn only_an_instance_that_is_up_and_nothing_else_is_eligible() {
+        let instance = instance();
+        let mut eligible = Vec::new();
+        for state in all_states() {
+            instance.publish(state);
+            assert_eq!(instance.state(), state, "what is published is what is read");
+            assert_eq!(instance.eligible(), state.eligible(), "{state:?}");
+            eligible.extend(state.eligible().then_some(state.label()));
+        }
+        assert_eq!(eligible, ["up"]);
+        assert_eq!(all_states().filter(|state| state.label() == "up").count(), 1);
+    }
+
+    #[test]
+    fn in_flight_returns_to_zero_and_never_passes_its_limit() {
+        let instance = instance();
+        let guards: Vec<_> = (0..3).filter_map(|_| instance.begin_below(Some(2))).collect();
+        assert_eq!((guards.len(), instance.in_flight()), (2, 2));
+        drop(guards);
+        assert_eq!(instance.in_flight(), 0);
+    }
+
+    #[test]
+    fn a_success_ends_the_row_of_failures_and_a_refusal_makes_suspect() {
+        let instance = instance();
+        instance.failed(Evidence::Timeout);
+        assert!(!instance.suspect());
+        instance.failed(Evidence::Refused);
+        assert!(instance.suspect(), "also when the channel is full");
+        assert_eq!(instance.failures(), 2);
+        instance.succeeded();
+        assert_eq!(instance.failures(), 0);
+        assert!(instance.suspect(), "only a passed probe clears it");
     }
 }

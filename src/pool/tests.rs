@@ -1,0 +1,1 @@
+//! What picks promise, over all strategies.

@@ -44,7 +44,7 @@ impl Counter {
     }
 }
 
-/// Upper bounds of the duration buckets, in microseconds (DESIGN: the common objectives 0.3 s and 1.2 s are bounds).
+/// Upper bounds of the duration buckets, in microseconds (the common objectives 0.3 s and 1.2 s are bounds).
 pub const BUCKETS_MICROS: [u64; 19] = [
     500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 75_000, 100_000, 250_000, 300_000, 500_000, 750_000, 1_000_000,
     1_200_000, 2_500_000, 5_000_000, 7_500_000, 10_000_000,
@@ -184,6 +184,48 @@ pub struct InstanceShard {
     pub connections_idle: Counter,
     /// Bytes that a response began or ended with where none were due; the connection was closed.
     pub unasked_bytes: Counter,
+    /// Probes by result. Only the control side's shard counts them: `instance.stats.control().probed(…)`.
+    pub probes: [Counter; ProbeResult::ALL.len()],
+    /// How long probes took that passed or failed; counted like [`InstanceShard::probes`].
+    pub probe_duration: Histogram,
+}
+
+impl InstanceShard {
+    /// Counts one probe. Only probers call it, on the control side's shard.
+    pub fn probed(&self, result: ProbeResult, took: Duration) {
+        self.probes[result as usize].increment();
+        // An inconclusive probe measured a busy machine, not the instance.
+        if result != ProbeResult::Inconclusive {
+            self.probe_duration.observe(took);
+        }
+    }
+}
+
+/// How a probe ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ProbeResult {
+    /// The instance answered as expected.
+    Pass,
+    /// It did not, or not in time.
+    Fail,
+    /// The probe was woken late and says nothing.
+    Inconclusive,
+}
+
+impl ProbeResult {
+    /// Every result, in the order of the discriminants.
+    pub const ALL: [Self; 3] = [Self::Pass, Self::Fail, Self::Inconclusive];
+
+    /// The label.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Fail => "fail",
+            Self::Inconclusive => "inconclusive",
+        }
+    }
 }
 
 /// What is counted per pool and instance.
@@ -276,3 +318,36 @@ pub struct ListenerShard {
 
 /// What is counted per listener.
 pub type ListenerStats = PerWorker<ListenerShard>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_are_summed_over_workers_and_the_control_side() {
+        let stats = PoolStats::new(2);
+        stats.of(WorkerId(0)).queued.add(3);
+        stats.of(WorkerId(1)).queued.add(2);
+        stats.of(WorkerId(1)).queued.subtract(1);
+        stats.control().queued.increment();
+        assert_eq!(stats.sum(|shard| &shard.queued), 5);
+    }
+
+    #[test]
+    fn a_duration_on_a_bound_counts_below_it_and_one_above_all_bounds_counts_last() {
+        let histogram = Histogram::default();
+        histogram.observe(Duration::from_micros(500));
+        histogram.observe(Duration::from_micros(501));
+        histogram.observe(Duration::from_secs(11));
+        let (buckets, sum) = histogram.values();
+        assert_eq!((buckets[0], buckets[1], buckets[BUCKETS_MICROS.len()]), (1, 1, 1));
+        assert_eq!(sum, 11_001_001);
+    }
+
+    #[test]
+    fn a_status_outside_of_the_known_classes_counts_as_a_server_error() {
+        let classes: Vec<_> =
+            [101, 204, 301, 499, 503, 999].into_iter().map(|s| STATUS_CLASSES[status_class(s)]).collect();
+        assert_eq!(classes, ["1xx", "2xx", "3xx", "4xx", "5xx", "5xx"]);
+    }
+}

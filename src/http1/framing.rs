@@ -1,0 +1,178 @@
+//! How long a body is, and whether the connection may be kept: RFC 9112 §6 and §9.3 for both directions, here alone.
+//!
+//! Whatever two readers could understand in two ways is an error, also where RFC 9112 would let a recipient choose:
+//! a proxy cannot know what the reader behind it chooses. So of a length and a coding at once, neither wins; repeated
+//! lengths are refused even when they are equal; and a coding that is not `chunked` alone is refused in responses,
+//! too, where §6.3 would let it run until the connection closes.
+
+use super::head::{Head, Method, Version, is_token, list};
+use super::name::{Name, NameSet};
+
+/// How the end of a body is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyLength {
+    /// There is no body.
+    None,
+    /// That many bytes.
+    Length(u64),
+    /// By the chunked coding.
+    Chunked,
+    /// By the end of the connection; responses only.
+    UntilClose,
+}
+
+/// Why the framing of a message cannot be trusted. In a request all mean 400, except for
+/// [`FramingError::UnknownCoding`]: 501.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum FramingError {
+    /// RFC 9112 §6.1: the classic of request smuggling.
+    #[error("both `Content-Length` and `Transfer-Encoding`")]
+    BothLengthAndEncoding,
+    /// RFC 9112 §6.3.
+    #[error("several `Content-Length` values that differ")]
+    DifferingLengths,
+    /// RFC 9110 §8.6 leaves it to the recipient to refuse these.
+    #[error("`Content-Length` repeated")]
+    RepeatedLength,
+    /// Not digits alone, or more than 64 bits hold.
+    #[error("malformed `Content-Length`")]
+    BadLength,
+    /// RFC 9112 §6.3.
+    #[error("final transfer coding is not `chunked`")]
+    FinalCodingNotChunked,
+    /// RFC 9112 §6.1.
+    #[error("transfer coding `chunked` applied twice")]
+    ChunkedTwice,
+    /// No coding at all, not a token, or `chunked` with parameters (RFC 9112 §7).
+    #[error("malformed `Transfer-Encoding`")]
+    BadEncoding,
+    /// A coding before `chunked`: 501 for a request (RFC 9112 §6.1).
+    #[error("unknown transfer coding")]
+    UnknownCoding,
+    /// RFC 9112 §6.1: the version has no such field, so the framing is faulty.
+    #[error("`Transfer-Encoding` in HTTP/1.0")]
+    EncodingOnHttp10,
+    /// A `Connection` option that would make the next recipient drop the framing (RFC 9110 §7.6.1).
+    #[error("`Connection` names a framing field")]
+    ConnectionNamesFraming,
+}
+
+/// How long the body of a request is (RFC 9112 §6.3).
+///
+/// # Errors
+/// The framing is ambiguous or unknown; the connection must be closed after the answer.
+pub fn request_body(head: &Head) -> Result<BodyLength, FramingError> {
+    Ok(declared_length(head)?.unwrap_or(BodyLength::None))
+}
+
+/// How long the body of a response to a request of method `to` is (RFC 9112 §6.3). `CONNECT` is not forwarded, so its
+/// rule is not here.
+///
+/// Responses to HEAD and those with 1xx, 204 and 304 have no body whatever their fields say, but fields that contradict
+/// each other are refused in them, too. In 1xx and 204 the framing fields must not be passed on (RFC 9110 §8.6).
+///
+/// # Errors
+/// The framing is ambiguous or unknown; the connection must not be used again.
+pub fn response_body(head: &Head, to: Method) -> Result<BodyLength, FramingError> {
+    let declared = declared_length(head)?;
+    if to == Method::Head || !status_allows_body(head.status()) {
+        return Ok(BodyLength::None);
+    }
+    Ok(declared.unwrap_or(BodyLength::UntilClose))
+}
+
+/// Whether the connection may carry another message after this one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Persistence {
+    /// It may.
+    KeepAlive,
+    /// It ends with this message.
+    Close,
+}
+
+/// Whether the sender of this message wants the connection kept (RFC 9112 §9.3). `close` wins over `keep-alive`.
+#[must_use]
+pub fn persistence(head: &Head) -> Persistence {
+    let options = head.connection();
+    match head.version() {
+        _ if options.close => Persistence::Close,
+        Version::Http11 => Persistence::KeepAlive,
+        Version::Http10 if options.keep_alive => Persistence::KeepAlive,
+        Version::Http10 => Persistence::Close,
+    }
+}
+
+/// Whether a response of this status can have a body (RFC 9110 §6.4.1).
+fn status_allows_body(status: u16) -> bool {
+    !matches!(status, 100..=199 | 204 | 304)
+}
+
+const FRAMING_FIELDS: NameSet = NameSet::of(&[Name::ContentLength, Name::TransferEncoding]);
+
+fn declared_length(head: &Head) -> Result<Option<BodyLength>, FramingError> {
+    if head.connection().names.intersects(FRAMING_FIELDS) {
+        return Err(FramingError::ConnectionNamesFraming);
+    }
+    match (head.has(Name::ContentLength), head.has(Name::TransferEncoding)) {
+        (false, false) => Ok(None),
+        (true, false) => content_length(head).map(|length| Some(BodyLength::Length(length))),
+        (false, true) => transfer_encoding(head).map(|()| Some(BodyLength::Chunked)),
+        (true, true) => Err(FramingError::BothLengthAndEncoding),
+    }
+}
+
+/// The one `Content-Length`. Equal values in a list or in several fields could be taken as one (RFC 9110 §8.6), but
+/// nothing sound sends them, and passing them on would leave the choice to the next reader.
+fn content_length(head: &Head) -> Result<u64, FramingError> {
+    let mut length = None;
+    let mut repeated = false;
+    for value in head.all(Name::ContentLength).flat_map(|value| value.split(|byte| *byte == b',')) {
+        let value = parse_length(value.trim_ascii()).ok_or(FramingError::BadLength)?;
+        match length {
+            None => length = Some(value),
+            Some(first) if first == value => repeated = true,
+            Some(_) => return Err(FramingError::DifferingLengths),
+        }
+    }
+    match length {
+        Some(length) if !repeated => Ok(length),
+        Some(_) => Err(FramingError::RepeatedLength),
+        None => Err(FramingError::BadLength),
+    }
+}
+
+/// `1*DIGIT` (RFC 9110 §8.6) in 64 bits: no sign, no white space.
+fn parse_length(text: &[u8]) -> Option<u64> {
+    if text.is_empty() {
+        return None;
+    }
+    text.iter().try_fold(0_u64, |length, byte| {
+        let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
+        length.checked_mul(10)?.checked_add(digit)
+    })
+}
+
+/// Whether the `Transfer-Encoding` fields say `chunked` and nothing else. All fields of the name are one list, in
+/// which empty members count for nothing (RFC 9110 §5.6.1).
+fn transfer_encoding(head: &Head) -> Result<(), FramingError> {
+    if head.version() == Version::Http10 {
+        return Err(FramingError::EncodingOnHttp10);
+    }
+    let (mut codings, mut chunked, mut last_is_chunked) = (0, 0, false);
+    for coding in head.all(Name::TransferEncoding).flat_map(list) {
+        let name = coding.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+        last_is_chunked = name.eq_ignore_ascii_case(b"chunked");
+        if !is_token(name) || coding.contains(&b'"') || (last_is_chunked && name.len() != coding.len()) {
+            return Err(FramingError::BadEncoding);
+        }
+        codings += 1;
+        chunked += u32::from(last_is_chunked);
+    }
+    match (codings, chunked) {
+        (0, _) => Err(FramingError::BadEncoding),
+        _ if !last_is_chunked => Err(FramingError::FinalCodingNotChunked),
+        (1, 1) => Ok(()),
+        (_, 1) => Err(FramingError::UnknownCoding),
+        _ => Err(FramingError::ChunkedTwice),
+    }
+}

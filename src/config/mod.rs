@@ -4,7 +4,11 @@
 //! [`load`] does the way from a path to a model; [`diff`] compares two models. All mistakes of a file are collected and
 //! shown together ([`problem`]), because an operator who fixes one error per attempt fixes the last one at night.
 
+pub mod check;
 pub mod diff;
+pub mod file;
 pub mod load;
 pub mod model;
 pub mod problem;
+mod read;
+pub mod values;

@@ -171,6 +171,16 @@ pub enum HostPattern {
     Suffix(String),
 }
 
+impl fmt::Display for HostPattern {
+    /// As it is written in the file.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(host) => f.write_str(host),
+            Self::Suffix(suffix) => write!(f, "*{suffix}"),
+        }
+    }
+}
+
 /// Instances that serve the same thing.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pool {

@@ -68,6 +68,58 @@ impl Rejected {
     }
 }
 
+/// The problems of one text, as they are found.
+#[derive(Debug)]
+pub(super) struct Problems<'a> {
+    path: &'a Path,
+    text: &'a str,
+    /// With the byte that each begins at, to sort by.
+    found: Vec<(usize, Problem)>,
+}
+
+impl<'a> Problems<'a> {
+    /// None yet.
+    pub(super) fn new(path: &'a Path, text: &'a str) -> Self {
+        Self { path, text, found: Vec::new() }
+    }
+
+    /// Adds an error; `span: None` is the file as a whole.
+    pub(super) fn error(&mut self, span: Option<&Range<usize>>, message: impl Into<String>) -> &mut Problem {
+        self.add(Severity::Error, span, message.into())
+    }
+
+    /// Adds a warning.
+    pub(super) fn warning(&mut self, span: Option<&Range<usize>>, message: impl Into<String>) -> &mut Problem {
+        self.add(Severity::Warning, span, message.into())
+    }
+
+    fn add(&mut self, severity: Severity, span: Option<&Range<usize>>, message: String) -> &mut Problem {
+        let place = span.map(|span| Place::of(span, self.text));
+        let problem = Problem { severity, message, path: self.path.to_path_buf(), place, hint: None };
+        self.found.push((span.map_or(0, |span| span.start), problem));
+        let last = self.found.len() - 1;
+        &mut self.found[last].1
+    }
+
+    /// The line that a byte stands in, from 1.
+    pub(super) fn line(&self, span: &Range<usize>) -> usize {
+        Place::of(span, self.text).line
+    }
+
+    /// All of them in the order of the file.
+    pub(super) fn into_sorted(mut self) -> Vec<Problem> {
+        self.found.sort_by_key(|(start, _)| *start);
+        self.found.into_iter().map(|(_, problem)| problem).collect()
+    }
+}
+
+impl Problem {
+    /// Says what to write instead.
+    pub(super) fn hint(&mut self, hint: impl Into<String>) {
+        self.hint = Some(hint.into());
+    }
+}
+
 /// Shows several problems, with an empty line between two.
 #[derive(Debug)]
 pub struct Listing<'a>(pub &'a [Problem]);
@@ -121,13 +173,24 @@ impl Place {
         let line_end = text[start..].find('\n').map_or(text.len(), |index| start + index);
         let line = text[line_start..line_end].trim_end_matches('\r');
         let end = boundary(text, span.end.min(line_start + line.len())).max(start);
-        Self {
-            line: text[..start].matches('\n').count() + 1,
-            column: text[line_start..start].chars().count() + 1,
-            text: line.to_owned(),
-            width: text[start..end].chars().count().max(1),
-        }
+        let column = text[line_start..start].chars().count() + 1;
+        let shown = without_secret(line);
+        // A place that begins within what is not shown points at what is shown instead.
+        let column = column.min(shown.chars().count().max(1));
+        let width =
+            text[start..end].chars().count().clamp(1, (shown.chars().count() + 1).saturating_sub(column).max(1));
+        Self { line: text[..start].matches('\n').count() + 1, column, text: shown, width }
     }
+}
+
+/// A line without the value of a `token` in it: messages end up in logs.
+fn without_secret(line: &str) -> String {
+    let value = line.match_indices("token").find_map(|(start, word)| {
+        let after = &line[start + word.len()..];
+        let equals = after.find(|c: char| !c.is_whitespace() && c != '"' && c != '\'')?;
+        after[equals..].starts_with('=').then_some(start + word.len() + equals + 1)
+    });
+    value.map_or_else(|| line.to_owned(), |value| format!("{} [secret]", &line[..value]))
 }
 
 /// The last boundary of a character of `text` that is not after `index`.

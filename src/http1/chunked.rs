@@ -9,7 +9,7 @@
 //! that they come with, trailers of [`ChunkedLimits::trailer_bytes_max`]. Extensions are dropped, as a recipient may;
 //! so are trailers that would be harmful if a recipient merged them into the head (RFC 9110 §6.5.1).
 
-use super::head::is_token_byte;
+use super::field::is_token_byte;
 use super::name::{Name, NameSet};
 
 /// How much may stand around the data.
@@ -232,10 +232,9 @@ impl ChunkedDecoder {
             (S::Name | S::AfterName, b'=') => S::ValueStart,
             (S::NameStart | S::Name, byte) if is_token_byte(byte) => S::Name,
             (S::ValueStart | S::Value, byte) if is_token_byte(byte) => S::Value,
-            (S::ValueStart, b'"') => S::Quoted,
             (S::Quoted, b'"') => S::QuotedEnd,
             (S::Quoted, b'\\') => S::QuotedEscape,
-            (S::Quoted | S::QuotedEscape, b'\t' | 0x20..=0x7e | 0x80..) => S::Quoted,
+            (S::ValueStart, b'"') | (S::Quoted | S::QuotedEscape, b'\t' | 0x20..=0x7e | 0x80..) => S::Quoted,
             _ => return Err(ChunkedError::BadExtension),
         };
         self.line_byte(next)
@@ -320,8 +319,7 @@ impl ChunkedDecoder {
             (S::TrailerLineFeed, b'\n') => S::TrailerStart,
             (S::TrailerLineFeed, _) | (_, b'\n') => return Err(ChunkedError::BadLineEnd),
             (S::TrailerValue, b'\r') => S::TrailerLineFeed,
-            (S::TrailerValue, b'\t' | 0x20..=0x7e | 0x80..) => S::TrailerValue,
-            (S::TrailerName, b':') => S::TrailerValue,
+            (S::TrailerName, b':') | (S::TrailerValue, b'\t' | 0x20..=0x7e | 0x80..) => S::TrailerValue,
             (S::TrailerStart | S::TrailerName, byte) if is_token_byte(byte) => S::TrailerName,
             _ => return Err(ChunkedError::BadTrailer),
         };

@@ -5,7 +5,8 @@
 //! lengths are refused even when they are equal; and a coding that is not `chunked` alone is refused in responses,
 //! too, where §6.3 would let it run until the connection closes.
 
-use super::head::{Head, Method, Version, is_token, list};
+use super::field::{is_token, list};
+use super::head::{Head, Method, Version};
 use super::name::{Name, NameSet};
 
 /// How the end of a body is known.

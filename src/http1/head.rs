@@ -1,17 +1,17 @@
 //! A message head that stays in the buffer it was read into, with offsets to its parts.
 //!
 //! Nothing is copied while a head is parsed: a [`Head`] is the bytes that the socket gave, the place of each field in
-//! them, and a bit per known name. Removing a field marks its line, adding one appends to a side buffer, and
-//! `write` copies what is kept by contiguous ranges. The fields are tokenised by httparse (RFC 9112 §5: no white space
-//! before the colon, no empty name, no control bytes); the start line is parsed here, because httparse is more lenient
-//! there than RFC 9112 §3 and §4 and refuses versions that RFC 9110 §2.5 wants accepted.
+//! them, and a bit per known name. Removing a field marks its line, adding one appends to a side buffer, and `write`
+//! copies what is kept by contiguous ranges.
 //!
 //! Always true: every [`Span`] lies in the head, names are tokens, values have no white space around them and hold no
-//! CR, LF or NUL.
+//! control byte but tabs.
 
-use httparse::{EMPTY_HEADER, Header, Status};
-
-use super::name::{Name, NameSet};
+pub use super::field::{ConnectionOptions, FieldRef, list};
+use super::field::{Field, parse_fields};
+pub use super::name::{Name, NameSet};
+pub use super::start_line::{Method, Version};
+use super::start_line::{StartLine, request_line, status_line};
 
 /// A part of a head: offsets into its bytes. Ask [`Head::text`] for them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -34,63 +34,6 @@ impl Span {
     pub const fn is_empty(self) -> bool {
         self.start == self.end
     }
-}
-
-/// A request method (RFC 9110 §9, RFC 5789). Case matters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[expect(missing_docs, reason = "each variant is the method of that name")]
-pub enum Method {
-    Get,
-    Head,
-    Post,
-    Put,
-    Delete,
-    Options,
-    Trace,
-    Connect,
-    Patch,
-    /// Any other token: passed on, never repeated.
-    Other,
-}
-
-impl Method {
-    /// The method that `text` spells.
-    #[inline]
-    #[must_use]
-    pub fn recognise(text: &[u8]) -> Self {
-        match text {
-            b"GET" => Self::Get,
-            b"HEAD" => Self::Head,
-            b"POST" => Self::Post,
-            b"PUT" => Self::Put,
-            b"DELETE" => Self::Delete,
-            b"OPTIONS" => Self::Options,
-            b"TRACE" => Self::Trace,
-            b"CONNECT" => Self::Connect,
-            b"PATCH" => Self::Patch,
-            _ => Self::Other,
-        }
-    }
-
-    /// Asks for nothing to change (RFC 9110 §9.2.1).
-    #[must_use]
-    pub const fn is_safe(self) -> bool {
-        matches!(self, Self::Get | Self::Head | Self::Options | Self::Trace)
-    }
-
-    /// Sent twice means the same as sent once (RFC 9110 §9.2.2). Unknown methods are taken not to be.
-    #[must_use]
-    pub const fn is_idempotent(self) -> bool {
-        self.is_safe() || matches!(self, Self::Put | Self::Delete)
-    }
-}
-
-/// The version that a message speaks, as far as it matters: HTTP/1.2 to 1.9 count as 1.1 (RFC 9110 §2.5).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[expect(missing_docs, reason = "the names say it")]
-pub enum Version {
-    Http10,
-    Http11,
 }
 
 /// Why bytes are not a head that we accept. What a client or an operator is told about it is not decided here.
@@ -128,32 +71,6 @@ pub enum HeadError {
     TargetTooLong,
 }
 
-/// What the `Connection` fields of a message say, read once while it is parsed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct ConnectionOptions {
-    /// The known field names that are listed as options.
-    pub names: NameSet,
-    /// `close` is listed.
-    pub close: bool,
-    /// `keep-alive` is listed.
-    pub keep_alive: bool,
-    /// An option is listed that is none of the above: look for fields of that name.
-    pub others: bool,
-}
-
-/// One field line of a head.
-#[derive(Debug, Clone, Copy)]
-pub struct FieldRef<'a> {
-    /// The name as sent: a token, its case kept.
-    pub text: &'a [u8],
-    /// The name as recognised.
-    pub name: Name,
-    /// The value without the white space around it.
-    pub value: &'a [u8],
-    /// For [`Head::remove_at`].
-    pub index: usize,
-}
-
 /// The head of a request or of a response, and what was read after it.
 #[derive(Debug)]
 pub struct Head {
@@ -175,22 +92,6 @@ pub struct HeadStorage {
     fields: Vec<Field>,
     /// Whole lines, each with its CRLF.
     added: Vec<u8>,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum StartLine {
-    Request { method: Method, method_text: Span, target: Span },
-    Response { status: u16, reason: Span },
-}
-
-/// A field line: it begins with its name and ends where the next begins.
-#[derive(Debug, Clone, Copy)]
-struct Field {
-    start: u32,
-    name_end: u32,
-    value: Span,
-    name: Name,
-    removed: bool,
 }
 
 // Making and taking apart.
@@ -534,162 +435,4 @@ fn whole_head(bytes: &[u8], start: usize, end: usize) -> Result<(usize, usize), 
     }
     let length = memchr::memchr(b'\r', line).ok_or(HeadError::BadStartLine)?;
     Ok((start + length, start + length + CRLF.len()))
-}
-
-/// `method SP request-target SP HTTP-version` (RFC 9112 §3), with exactly those two spaces.
-fn request_line(bytes: &[u8], start: usize) -> Result<(StartLine, Version), HeadError> {
-    let (line, version) = bytes.split_last_chunk::<VERSION_BYTES>().ok_or(HeadError::BadStartLine)?;
-    let line = line.strip_suffix(b" ").ok_or(HeadError::BadStartLine)?;
-    let length = line.get(start..).and_then(|line| memchr::memchr(b' ', line)).ok_or(HeadError::BadStartLine)?;
-    let (method_text, target) = (&line[start..start + length], &line[start + length + 1..]);
-    let method = Method::recognise(method_text);
-    if method == Method::Other && !is_token(method_text) {
-        return Err(HeadError::BadStartLine);
-    }
-    // Visible ASCII alone: everything else must be percent-encoded (RFC 3986 §2). What the target says is the
-    // caller's to judge.
-    if target.is_empty() || !target.iter().all(|byte| matches!(byte, 0x21..=0x7e)) {
-        return Err(HeadError::BadStartLine);
-    }
-    let version = parse_version(version)?;
-    let method_end = (start + length) as u32;
-    let method_text = Span { start: start as u32, end: method_end };
-    let target = Span { start: method_end + 1, end: line.len() as u32 };
-    Ok((StartLine::Request { method, method_text, target }, version))
-}
-
-/// `HTTP-version SP status-code SP [ reason-phrase ]` (RFC 9112 §4). The second space may be missing where there is no
-/// reason: many servers leave it out, and nothing can be read in two ways by that.
-fn status_line(line: &[u8], _start: usize) -> Result<(StartLine, Version), HeadError> {
-    let (version, after) = line.split_first_chunk::<VERSION_BYTES>().ok_or(HeadError::BadStartLine)?;
-    let version = parse_version(version)?;
-    let Some((&[b' ', hundreds @ b'1'..=b'5', tens @ b'0'..=b'9', ones @ b'0'..=b'9'], after)) =
-        after.split_first_chunk::<4>()
-    else {
-        return Err(HeadError::BadStartLine);
-    };
-    let status = [hundreds, tens, ones].iter().fold(0, |status, digit| status * 10 + u16::from(digit - b'0'));
-    let reason = match after {
-        [] => Span { start: line.len() as u32, end: line.len() as u32 },
-        [b' ', reason @ ..] if reason.iter().all(|byte| matches!(byte, b'\t' | 0x20..=0x7e | 0x80..)) => {
-            Span { start: (line.len() - reason.len()) as u32, end: line.len() as u32 }
-        }
-        _ => return Err(HeadError::BadStartLine),
-    };
-    Ok((StartLine::Response { status, reason }, version))
-}
-
-const VERSION_BYTES: usize = b"HTTP/1.1".len();
-
-/// `HTTP/` and two digits (RFC 9112 §2.3). A higher minor version is spoken to as 1.1 (RFC 9110 §2.5 and §6.2).
-fn parse_version(text: &[u8; VERSION_BYTES]) -> Result<Version, HeadError> {
-    match text {
-        b"HTTP/1.1" => Ok(Version::Http11),
-        b"HTTP/1.0" => Ok(Version::Http10),
-        [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'2'..=b'9'] => Ok(Version::Http11),
-        [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'] => Err(HeadError::UnsupportedVersion),
-        _ => Err(HeadError::BadStartLine),
-    }
-}
-
-/// Fields that are parsed with slots on the stack; heads with more are parsed again with as many as are allowed.
-const FIELDS_USUAL: usize = 32;
-
-fn parse_fields(
-    head: &[u8],
-    fields_start: usize,
-    fields_max: usize,
-    fields: &mut Vec<Field>,
-) -> Result<(NameSet, ConnectionOptions), HeadError> {
-    let lines = &head[fields_start..];
-    let mut usual = [EMPTY_HEADER; FIELDS_USUAL];
-    let allowed = fields_max.min(FIELDS_USUAL);
-    match httparse::parse_headers(lines, &mut usual[..allowed]) {
-        Err(httparse::Error::TooManyHeaders) if fields_max > FIELDS_USUAL => {
-            // A field takes four bytes at least.
-            let mut slots = vec![EMPTY_HEADER; fields_max.min(lines.len() / 4)];
-            let parsed = httparse::parse_headers(lines, &mut slots);
-            note_fields(head, fields_start, parsed, fields)
-        }
-        parsed => note_fields(head, fields_start, parsed, fields),
-    }
-}
-
-#[inline]
-fn note_fields(
-    head: &[u8],
-    fields_start: usize,
-    parsed: httparse::Result<(usize, &[Header<'_>])>,
-    fields: &mut Vec<Field>,
-) -> Result<(NameSet, ConnectionOptions), HeadError> {
-    let parsed = match parsed {
-        Ok(Status::Complete((length, parsed))) if fields_start + length == head.len() => parsed,
-        Ok(_) => return Err(HeadError::BadField),
-        Err(httparse::Error::TooManyHeaders) => return Err(HeadError::TooManyFields),
-        Err(_) => return Err(HeadError::BadField),
-    };
-    let base = head.as_ptr() as usize;
-    let mut seen = NameSet::EMPTY;
-    let mut connection = ConnectionOptions::default();
-    fields.reserve(parsed.len());
-    for header in parsed {
-        let name = Name::recognise(header.name.as_bytes());
-        seen.insert(name);
-        if name == Name::Connection {
-            connection.read(header.value);
-        }
-        let start = (header.name.as_ptr() as usize - base) as u32;
-        let value = (header.value.as_ptr() as usize - base) as u32;
-        fields.push(Field {
-            start,
-            name_end: start + header.name.len() as u32,
-            value: Span { start: value, end: value + header.value.len() as u32 },
-            name,
-            removed: false,
-        });
-    }
-    Ok((seen, connection))
-}
-
-impl ConnectionOptions {
-    fn read(&mut self, value: &[u8]) {
-        for option in list(value) {
-            match Name::recognise(option) {
-                Name::KeepAlive => {
-                    self.names.insert(Name::KeepAlive);
-                    self.keep_alive = true;
-                }
-                Name::Other if option.eq_ignore_ascii_case(b"close") => self.close = true,
-                Name::Other => self.others = true,
-                name => self.names.insert(name),
-            }
-        }
-    }
-}
-
-/// The members of a comma-separated list without the white space around them; empty ones are left out (RFC 9110
-/// §5.6.1). For lists without quoted strings.
-pub fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
-    value.split(|byte| *byte == b',').map(trim).filter(|member| !member.is_empty())
-}
-
-fn trim(mut text: &[u8]) -> &[u8] {
-    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = text {
-        text = rest;
-    }
-    text
-}
-
-/// Whether `text` is a token (RFC 9110 §5.6.2).
-pub(super) fn is_token(text: &[u8]) -> bool {
-    !text.is_empty() && text.iter().all(|byte| is_token_byte(*byte))
-}
-
-/// Whether `byte` may stand in a token (RFC 9110 §5.6.2).
-#[inline]
-pub(super) const fn is_token_byte(byte: u8) -> bool {
-    matches!(
-        byte,
-        b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
-    ) || byte.is_ascii_alphanumeric()
 }

@@ -5,15 +5,18 @@
 //! differently than the instance behind it lets requests be smuggled. In the order in which a message meets them:
 //!
 //! 1. [`read`] finds the end of a head, under any cut into reads, each byte looked at once;
-//! 2. [`head`] parses it (on httparse) into offsets and keeps the bytes; [`name`] knows the field names that matter;
+//! 2. [`head`] parses it into offsets and keeps the bytes (`start_line`, and `field` on httparse); [`name`] knows the field
+//!    names that matter;
 //! 3. [`framing`] decides how long the body is and whether the connection may be kept;
 //! 4. [`chunked`] takes the chunked coding off a body; [`write`] puts it on, and writes heads by copying ranges.
 
 pub mod chunked;
+mod field;
 pub mod framing;
 pub mod head;
 pub mod name;
 pub mod read;
+mod start_line;
 pub mod write;
 
 pub use chunked::{ChunkedDecoder, ChunkedError, ChunkedLimits, Decoded};

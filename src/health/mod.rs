@@ -7,6 +7,10 @@
 //! and the workers' abort are made from it.
 
 pub mod fleet;
+pub mod group;
+pub mod passive;
+pub mod probe;
+mod prober;
 pub mod state;
 
 use std::fmt;

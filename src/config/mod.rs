@@ -4,11 +4,12 @@
 //! [`load`] does the way from a path to a model; [`diff`] compares two models. All mistakes of a file are collected and
 //! shown together ([`problem`]), because an operator who fixes one error per attempt fixes the last one at night.
 
-pub mod check;
+mod check;
 pub mod diff;
 pub mod file;
 pub mod load;
 pub mod model;
 pub mod problem;
 mod read;
+mod text;
 pub mod values;

@@ -195,12 +195,6 @@ pub fn duration_text(duration: Duration) -> String {
     with_unit(duration.as_millis() as u64, &DURATION_UNITS)
 }
 
-/// A number of bytes as it would be written in the file: `64KiB`.
-#[must_use]
-pub fn bytes_text(bytes: u64) -> String {
-    with_unit(bytes, &SIZE_UNITS)
-}
-
 // Words
 
 /// A type that is written as one of a few words.
@@ -328,7 +322,7 @@ mod tests {
             assert_eq!(duration_text(Duration::from_millis(millis)), text);
         }
         for (bytes, text) in [(0, "0"), (100, "100B"), (65_536, "64KiB"), (1 << 20, "1MiB")] {
-            assert_eq!(bytes_text(bytes), text);
+            assert_eq!(Bytes(bytes).plain(), text);
         }
     }
 

@@ -1,0 +1,99 @@
+//! Client fields that would pass for ours behind a gateway that maps names to variables.
+//!
+//! CGI, WSGI, Rack, PHP and others turn both `X-Forwarded-For` and `X_Forwarded_For` into `HTTP_X_FORWARDED_FOR`, and the
+//! last one wins. So a field with underscores whose name with hyphens is one that Plimsoll sets or trusts is dropped,
+//! also from trusted peers: no proxy sends such a name. `Proxy` is dropped because the same mapping makes it the variable
+//! that HTTP clients take for their forward proxy (CVE-2016-5385, "httpoxy").
+
+use memchr::memchr;
+
+use crate::http1::{Head, Name, NameSet};
+
+/// Fields that Plimsoll sets, acts on or believes, and that have a hyphen to imitate.
+const PROTECTED: NameSet = NameSet::of(&[
+    Name::ContentLength,
+    Name::TransferEncoding,
+    Name::KeepAlive,
+    Name::ProxyConnection,
+    Name::ProxyAuthorization,
+    Name::Http2Settings,
+    Name::XForwardedFor,
+    Name::XForwardedProto,
+    Name::XForwardedHost,
+    Name::XForwardedPort,
+    Name::XRealIp,
+    Name::XRequestId,
+    Name::MaxForwards,
+]);
+
+/// Longer than each of their names.
+const NAME_BYTES_MAX: usize = 32;
+
+/// Drops the imitations.
+#[inline]
+pub fn drop_all(head: &mut Head) {
+    if !head.has(Name::Other) {
+        return;
+    }
+    // Allocates only where there is one.
+    let found: Vec<usize> = head
+        .fields()
+        .filter(|field| field.name == Name::Other && imitates(field.text))
+        .map(|field| field.index)
+        .collect();
+    for index in found {
+        head.remove_at(index);
+    }
+}
+
+#[inline]
+fn imitates(name: &[u8]) -> bool {
+    if memchr(b'_', name).is_none() {
+        return name.len() == b"proxy".len() && name.eq_ignore_ascii_case(b"proxy");
+    }
+    let mut hyphened = [0; NAME_BYTES_MAX];
+    let Some(hyphened) = hyphened.get_mut(..name.len()) else { return false };
+    for (to, from) in hyphened.iter_mut().zip(name) {
+        *to = if *from == b'_' { b'-' } else { *from };
+    }
+    PROTECTED.contains(Name::recognise(hyphened))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{fields, request};
+    use super::*;
+
+    #[test]
+    fn imitations_are_dropped_and_other_underscores_kept() {
+        let dropped = [
+            "X_Forwarded_For",
+            "x_forwarded_for",
+            "X-Forwarded_For",
+            "X_FORWARDED_PROTO",
+            "X_Forwarded-Host",
+            "X_Forwarded_Port",
+            "X_Real_IP",
+            "X_Request_Id",
+            "Content_Length",
+            "Transfer_Encoding",
+            "Max_Forwards",
+            "Proxy",
+            "PROXY",
+        ];
+        for name in dropped {
+            let mut head = request(&format!("GET / HTTP/1.1\r\nHost: a\r\n{name}: 1\r\nX-A: 1\r\n{name}: 2\r\n\r\n"));
+            drop_all(&mut head);
+            let kept = [("Host".to_owned(), "a".to_owned()), ("X-A".to_owned(), "1".to_owned())];
+            assert_eq!(fields(&head), kept, "{name}");
+        }
+        let long = format!("X_{}", "a".repeat(100));
+        for name in
+            ["My_Field", "X_Forwarded_Fo", "X_Forwarded_For_", "_Host", "Host_", "Proxy2", "X-Forwarded-For", &long]
+        {
+            let mut head = request(&format!("GET / HTTP/1.1\r\nHost: a\r\n{name}: 1\r\n\r\n"));
+            drop_all(&mut head);
+            assert_eq!(fields(&head).len(), 2, "{name}");
+        }
+    }
+}

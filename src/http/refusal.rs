@@ -1,0 +1,70 @@
+//! Why a request is not forwarded: what a layer tells `rescue`.
+//!
+//! A refusal is the client's fault, nothing has been sent to an instance, and the connection closes after it: what follows
+//! on it cannot be trusted to begin where we think it does.
+
+use crate::cause::Cause;
+use crate::http1::{FramingError, HeadError};
+
+/// A request that is not forwarded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refusal {
+    /// For log, metric and `Proxy-Status`.
+    pub cause: Cause,
+    /// Closer than the cause's own where several statuses share it.
+    pub status: u16,
+    /// What and why, for the log and the body; never a client's text.
+    pub detail: &'static str,
+}
+
+impl Refusal {
+    /// Malformed or ambiguous.
+    pub(crate) const fn bad_request(detail: &'static str) -> Self {
+        Self { cause: Cause::ClientBadRequest, status: 400, detail }
+    }
+
+    /// Over a limit.
+    pub(crate) const fn too_large(status: u16, detail: &'static str) -> Self {
+        Self { cause: Cause::RequestTooLarge, status, detail }
+    }
+}
+
+impl From<HeadError> for Refusal {
+    fn from(error: HeadError) -> Self {
+        match error {
+            HeadError::BadStartLine => Self::bad_request("the request line is malformed"),
+            HeadError::BadField => Self::bad_request("a header field is malformed"),
+            HeadError::BareLineFeed => Self::bad_request("the head has a line feed without a carriage return"),
+            HeadError::BareCarriageReturn => Self::bad_request("the head has a carriage return without a line feed"),
+            HeadError::Nul => Self::bad_request("the head has a zero byte"),
+            HeadError::ObsFold => Self::bad_request("the head has a folded line"),
+            HeadError::UnsupportedVersion => {
+                Self { status: 505, ..Self::bad_request("the version of HTTP is not supported") }
+            }
+            HeadError::TooManyFields => Self::too_large(431, "the head has more fields than allowed"),
+            HeadError::TooLarge => Self::too_large(431, "the head is larger than allowed"),
+            HeadError::TargetTooLong => Self::too_large(414, "the target is longer than allowed"),
+        }
+    }
+}
+
+impl From<FramingError> for Refusal {
+    fn from(error: FramingError) -> Self {
+        match error {
+            FramingError::BothLengthAndEncoding => {
+                Self::bad_request("the request has both Content-Length and Transfer-Encoding")
+            }
+            FramingError::DifferingLengths => Self::bad_request("the request has differing values of Content-Length"),
+            FramingError::RepeatedLength => Self::bad_request("the request has more than one Content-Length"),
+            FramingError::BadLength => Self::bad_request("the Content-Length is malformed"),
+            FramingError::FinalCodingNotChunked => Self::bad_request("the final transfer coding is not chunked"),
+            FramingError::ChunkedTwice => Self::bad_request("the transfer coding chunked is applied twice"),
+            FramingError::BadEncoding => Self::bad_request("the Transfer-Encoding is malformed"),
+            FramingError::EncodingOnHttp10 => Self::bad_request("HTTP/1.0 has no Transfer-Encoding"),
+            FramingError::ConnectionNamesFraming => Self::bad_request("Connection names a framing field"),
+            FramingError::UnknownCoding => {
+                Self { cause: Cause::NotImplemented, status: 501, detail: "a transfer coding is not implemented" }
+            }
+        }
+    }
+}

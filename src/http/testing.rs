@@ -1,0 +1,52 @@
+//! What the tests of the layers share: heads from text, and a listener with small limits.
+
+use std::time::Duration;
+
+use crate::config::model::{Listener, ListenerName};
+use crate::http1::Head;
+
+/// The head of a request.
+pub(super) fn request(text: &str) -> Head {
+    Head::request(text.as_bytes().to_vec(), 0, text.len(), 100).map_err(|(error, _)| error).expect("a request head")
+}
+
+/// The head of a response.
+pub(super) fn response(text: &str) -> Head {
+    Head::response(text.as_bytes().to_vec(), 0, text.len(), 100).map_err(|(error, _)| error).expect("a response head")
+}
+
+/// All fields as they are sent, kept ones first, then added ones; names as written.
+pub(super) fn fields(head: &Head) -> Vec<(String, String)> {
+    let mut out = Vec::new();
+    head.write_request(&mut out, b"/", b"");
+    let text = String::from_utf8(out).expect("text");
+    let lines = text.split("\r\n").skip(1).filter(|line| !line.is_empty());
+    lines
+        .filter_map(|line| line.split_once(':'))
+        .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
+        .collect()
+}
+
+/// A listener with a limit for bodies.
+pub(super) fn listener() -> Listener {
+    let second = Duration::from_secs(1);
+    Listener {
+        name: ListenerName::from("test"),
+        bind: Vec::new(),
+        connections_max: 1,
+        backlog: 1,
+        request_head_timeout: second,
+        request_body_timeout: second,
+        response_write_timeout: second,
+        keep_alive_timeout: second,
+        lingering_timeout: second,
+        request_head_bytes_max: 32 * 1024,
+        request_fields_max: 100,
+        request_target_bytes_max: 8 * 1024,
+        request_body_bytes_max: Some(1000),
+        trusted_proxies: Vec::new(),
+        allow_trace: false,
+        abort_on_close: false,
+        health_path: None,
+    }
+}

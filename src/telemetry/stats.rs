@@ -184,48 +184,6 @@ pub struct InstanceShard {
     pub connections_idle: Counter,
     /// Bytes that a response began or ended with where none were due; the connection was closed.
     pub unasked_bytes: Counter,
-    /// Probes by result. Only the control side's shard counts them: `instance.stats.control().probed(…)`.
-    pub probes: [Counter; ProbeResult::ALL.len()],
-    /// How long probes took that passed or failed; counted like [`InstanceShard::probes`].
-    pub probe_duration: Histogram,
-}
-
-impl InstanceShard {
-    /// Counts one probe. Only probers call it, on the control side's shard.
-    pub fn probed(&self, result: ProbeResult, took: Duration) {
-        self.probes[result as usize].increment();
-        // An inconclusive probe measured a busy machine, not the instance.
-        if result != ProbeResult::Inconclusive {
-            self.probe_duration.observe(took);
-        }
-    }
-}
-
-/// How a probe ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum ProbeResult {
-    /// The instance answered as expected.
-    Pass,
-    /// It did not, or not in time.
-    Fail,
-    /// The probe was woken late and says nothing.
-    Inconclusive,
-}
-
-impl ProbeResult {
-    /// Every result, in the order of the discriminants.
-    pub const ALL: [Self; 3] = [Self::Pass, Self::Fail, Self::Inconclusive];
-
-    /// The label.
-    #[must_use]
-    pub const fn code(self) -> &'static str {
-        match self {
-            Self::Pass => "pass",
-            Self::Fail => "fail",
-            Self::Inconclusive => "inconclusive",
-        }
-    }
 }
 
 /// What is counted per pool and instance.

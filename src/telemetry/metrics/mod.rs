@@ -17,7 +17,8 @@ use tokio::time::Instant;
 
 use self::records::Records;
 use crate::config::model::{Config, InstanceName, ListenerName, PoolName, RouteName};
-use crate::pool::instance::Instance;
+use crate::health::{Change, ProbeRecord};
+use crate::pool::instance::{Admin, Health, Instance};
 use crate::telemetry::log::Drops;
 use crate::telemetry::stats::{ListenerStats, PoolStats, RouteStats};
 
@@ -53,6 +54,28 @@ impl ReloadResult {
             Self::Unchanged => "unchanged",
             Self::Invalid => "invalid",
             Self::Refused => "refused",
+        }
+    }
+}
+
+/// The `to` label of a change: what the axis that changed has become.
+fn destination(change: &Change) -> &'static str {
+    let (from, to) = (change.from, change.to);
+    if to.removed && !from.removed {
+        "removed"
+    } else if to.admin != from.admin {
+        match to.admin {
+            Admin::Active => "active",
+            Admin::Drain => "drain",
+            Admin::Off => "off",
+        }
+    } else if to.ejected && !from.ejected {
+        "ejected"
+    } else {
+        match to.health {
+            Health::Unproven => "unproven",
+            Health::Up => "up",
+            Health::Down => "down",
         }
     }
 }
@@ -106,9 +129,17 @@ impl Metrics {
         self.records().published(Instant::now(), SystemTime::now(), generation, config, members);
     }
 
-    /// An instance's state changed. `to` and `reason` are labels, so they come from enums.
-    pub fn transition(&self, pool: &PoolName, instance: &InstanceName, to: &'static str, reason: &'static str) {
-        *self.records().transitions.entry((pool.clone(), instance.clone(), to, reason)).or_default() += 1;
+    /// An instance's state changed.
+    pub fn changed(&self, change: &Change) {
+        let key = (change.pool.clone(), change.name.clone(), destination(change), change.reason.code());
+        *self.records().transitions.entry(key).or_default() += 1;
+    }
+
+    /// A probe ended.
+    pub fn probed(&self, pool: &PoolName, instance: &InstanceName, probe: &ProbeRecord) {
+        let mut records = self.records();
+        let totals = records.probes.entry((pool.clone(), instance.clone())).or_default();
+        totals.count(probe.passed, probe.latency);
     }
 
     /// A reload ended.

@@ -10,7 +10,7 @@ use std::time::SystemTime;
 
 use tokio::time::Instant;
 
-use super::scrape::InstanceTotals;
+use super::scrape::{InstanceTotals, ProbeTotals};
 use super::{KEPT_AFTER_REMOVAL, ReloadResult, UNROUTED};
 use crate::config::model::{Config, InstanceName, ListenerName, PoolName, Route, RouteName};
 use crate::pool::instance::{Instance, InstanceId};
@@ -111,6 +111,8 @@ pub(super) struct Records {
     pub(super) members: Vec<Member>,
     /// What forgotten records had counted under a name that is still in use.
     pub(super) carried: BTreeMap<(PoolName, InstanceName), InstanceTotals>,
+    /// Counted by name from the start, since only the control side counts them.
+    pub(super) probes: BTreeMap<(PoolName, InstanceName), ProbeTotals>,
     pub(super) transitions: BTreeMap<(PoolName, InstanceName, &'static str, &'static str), u64>,
     pub(super) reloads: [u64; ReloadResult::ALL.len()],
     pub(super) generation: u64,
@@ -171,6 +173,7 @@ impl Records {
             }
         }
         self.carried.retain(|name, _| names.contains(name));
+        self.probes.retain(|name, _| names.contains(name));
         self.transitions.retain(|(pool, instance, ..), _| names.contains(&(pool.clone(), instance.clone())));
     }
 }

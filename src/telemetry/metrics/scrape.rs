@@ -3,8 +3,8 @@
 //! Works on a copy of the list of records, so that nothing waits for it. Every worker's counts are read while it writes
 //! them; a histogram's count is taken from its buckets, so the two always agree.
 
-use std::collections::BTreeMap;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::collections::{BTreeMap, HashSet};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus::TextEncoder;
 use prometheus::proto::{Bucket, Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
@@ -18,7 +18,7 @@ use crate::config::model::{InstanceName, PoolName};
 use crate::pool::instance::{Admin, Health, Instance};
 use crate::telemetry::process::{self, Process};
 use crate::telemetry::stats::{
-    self, BUCKETS_MICROS, InstanceStats, PerCause, PerWorker, ProbeResult, RetryOutcome, RetryReason, STATUS_CLASSES,
+    self, BUCKETS_MICROS, InstanceStats, PerCause, PerWorker, RetryOutcome, RetryReason, STATUS_CLASSES,
 };
 
 /// Causes that an attempt can fail with: shown from the start, so that the first one is an increase of a known series.
@@ -75,8 +75,39 @@ impl HistogramTotals {
         self.sum_micros = self.sum_micros.wrapping_add(sum_micros);
     }
 
+    fn observe(&mut self, took: Duration) {
+        let one = stats::Histogram::default();
+        one.observe(took);
+        self.count(&one);
+    }
+
     fn observations(&self) -> u64 {
         self.buckets.iter().sum()
+    }
+}
+
+/// Labels of [`ProbeTotals::results`].
+const PROBE_RESULTS: [&str; 3] = ["pass", "fail", "inconclusive"];
+
+/// Probes of an instance.
+#[derive(Debug, Clone, Default)]
+pub(super) struct ProbeTotals {
+    results: [u64; PROBE_RESULTS.len()],
+    duration: HistogramTotals,
+}
+
+impl ProbeTotals {
+    pub(super) fn count(&mut self, passed: Option<bool>, took: Duration) {
+        let result = match passed {
+            Some(true) => 0,
+            Some(false) => 1,
+            None => 2,
+        };
+        self.results[result] += 1;
+        // An inconclusive probe measured a busy machine, not the instance.
+        if passed.is_some() {
+            self.duration.observe(took);
+        }
     }
 }
 
@@ -91,8 +122,6 @@ pub(super) struct InstanceTotals {
     opened: u64,
     reused: u64,
     unasked_bytes: u64,
-    probes: [u64; ProbeResult::ALL.len()],
-    probe_duration: HistogramTotals,
 }
 
 impl Default for InstanceTotals {
@@ -106,8 +135,6 @@ impl Default for InstanceTotals {
             opened: 0,
             reused: 0,
             unasked_bytes: 0,
-            probes: Default::default(),
-            probe_duration: HistogramTotals::default(),
         }
     }
 }
@@ -122,13 +149,9 @@ impl InstanceTotals {
             for cause in Cause::ALL {
                 self.errors[cause as usize] += shard.errors.of(cause).value();
             }
-            for (total, counter) in self.probes.iter_mut().zip(&shard.probes) {
-                *total += counter.value();
-            }
             self.connect.count(&shard.connect);
             self.first_byte.count(&shard.first_byte);
             self.total.count(&shard.total);
-            self.probe_duration.count(&shard.probe_duration);
             self.opened += shard.connections_opened.value();
             self.reused += shard.connections_reused.value();
             self.unasked_bytes += shard.unasked_bytes.value();
@@ -206,11 +229,20 @@ impl Scrape {
         for member in records.members.iter().filter(|member| member.life.visible(now)) {
             rows.entry((&member.instance.pool, &member.name)).or_default().add(member);
         }
+        // A reload that was refused may have left counts of instances that never were in a snapshot.
+        let shown: HashSet<_> = rows.keys().map(|(pool, name)| ((*pool).clone(), (*name).clone())).collect();
         for ((pool, name), mut row) in rows {
             if let Some(carried) = records.carried.get(&(pool.clone(), name.clone())) {
                 row.totals.merge(carried);
             }
             self.instance(pool.as_str(), name.as_str(), &row);
+        }
+        for ((pool, instance), probes) in records.probes.iter().filter(|(name, _)| shown.contains(*name)) {
+            let labels = [pool.as_str(), instance.as_str()];
+            for (result, count) in PROBE_RESULTS.into_iter().zip(probes.results) {
+                self.counter(&names::PROBES, &[labels[0], labels[1], result], count);
+            }
+            self.histogram(&names::PROBE_DURATION, &labels, &probes.duration);
         }
         for ((pool, instance, to, reason), count) in &records.transitions {
             self.counter(&names::INSTANCE_TRANSITIONS, &[pool.as_str(), instance.as_str(), to, reason], *count);
@@ -241,10 +273,6 @@ impl Scrape {
         self.counter(&names::UPSTREAM_OPENED, &labels, totals.opened);
         self.counter(&names::UPSTREAM_REUSED, &labels, totals.reused);
         self.counter(&names::UPSTREAM_UNASKED_BYTES, &labels, totals.unasked_bytes);
-        for (result, count) in ProbeResult::ALL.into_iter().zip(totals.probes) {
-            self.counter(&names::PROBES, &[pool, name, result.code()], count);
-        }
-        self.histogram(&names::PROBE_DURATION, &labels, &totals.probe_duration);
         if let Some(instance) = row.latest {
             for (state, holds) in states(instance) {
                 self.gauge(&names::INSTANCE_STATE, &[pool, name, state], f64::from(u8::from(holds)));
@@ -384,12 +412,10 @@ impl InstanceTotals {
         let add = |into: &mut [u64], from: &[u64]| into.iter_mut().zip(from).for_each(|(total, count)| *total += count);
         add(&mut self.responses, &other.responses);
         add(&mut self.errors, &other.errors);
-        add(&mut self.probes, &other.probes);
         let histograms = [
             (&mut self.connect, &other.connect),
             (&mut self.first_byte, &other.first_byte),
             (&mut self.total, &other.total),
-            (&mut self.probe_duration, &other.probe_duration),
         ];
         for (into, from) in histograms {
             add(&mut into.buckets, &from.buckets);

@@ -6,6 +6,7 @@
 //! snapshots share: [`pool::instance`](crate::pool::instance) and [`telemetry::stats`](crate::telemetry::stats).
 //! [`Published`] also holds the process's [`Phase`], because the one question "is this proxy ready?" is asked of both.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::SystemTime;
@@ -118,6 +119,17 @@ pub enum Readiness {
     Draining,
     /// A pool marked `required` has no eligible instance.
     NoEligibleInstance(PoolName),
+}
+
+impl fmt::Display for Readiness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ready => f.write_str("ready"),
+            Self::Starting => f.write_str("starting: waiting for the first verdicts"),
+            Self::Draining => f.write_str("draining"),
+            Self::NoEligibleInstance(pool) => write!(f, "no eligible instance in pool `{pool}`"),
+        }
+    }
 }
 
 /// The present snapshot and phase: the only thing that control and data side share by pointer.

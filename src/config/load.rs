@@ -137,7 +137,8 @@ fn fingerprint(bytes: &[u8]) -> String {
 }
 
 /// The machine that this runs on.
-struct ThisMachine;
+#[derive(Debug, Clone, Copy)]
+pub struct ThisMachine;
 
 impl Surroundings for ThisMachine {
     /// Each name in a thread of its own: the system's resolver cannot be interrupted, and one name that hangs must not

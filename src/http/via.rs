@@ -102,15 +102,15 @@ mod tests {
     fn five_own_entries_are_a_loop() {
         let own = "1.1 plimsoll";
         let cases = [
-            (vec![own; 4].join(", "), None, "four"),
-            (vec![own; 5].join(", "), Some(508), "five"),
-            (vec![own; 5].join(","), Some(508), "without spaces"),
-            (vec![own; 5].join("\r\nVia: "), Some(508), "in lines of their own"),
-            (vec!["HTTP/1.1  PLIMSOLL:80 (x)"; 5].join(", "), Some(508), "case, port, comment, spaces"),
-            (vec!["1.1 plimsoll2"; 5].join(", "), None, "another name"),
-            (vec!["plimsoll"; 5].join(", "), None, "no protocol"),
-            (format!("1.1 x ({})", vec![own; 5].join(", ")), None, "within a comment"),
-            (format!("1.1 x (\\), {})", vec![own; 5].join(", ")), None, "within a comment with an escape"),
+            ([own; 4].join(", "), None, "four"),
+            ([own; 5].join(", "), Some(508), "five"),
+            ([own; 5].join(","), Some(508), "without spaces"),
+            ([own; 5].join("\r\nVia: "), Some(508), "in lines of their own"),
+            (["HTTP/1.1  PLIMSOLL:80 (x)"; 5].join(", "), Some(508), "case, port, comment, spaces"),
+            (["1.1 plimsoll2"; 5].join(", "), None, "another name"),
+            (["plimsoll"; 5].join(", "), None, "no protocol"),
+            (format!("1.1 x ({})", [own; 5].join(", ")), None, "within a comment"),
+            (format!("1.1 x (\\), {})", [own; 5].join(", ")), None, "within a comment with an escape"),
         ];
         for (via, expected, why) in cases {
             let mut head = head(&format!("GET / HTTP/1.1\r\nHost: a\r\nVia: {via}\r\n\r\n"));

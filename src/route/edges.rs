@@ -97,18 +97,26 @@ impl Edges {
     #[inline]
     fn slot(&self, parent: Node, segment: &[u8]) -> usize {
         let mask = self.slots.len() - 1;
-        let (hash, same): (u64, fn(&[u8], &[u8]) -> bool) = match self.case {
-            Case::Matters => (hash(parent, segment.iter().copied()), |a, b| a == b),
-            Case::Ignored => (hash(parent, segment.iter().map(u8::to_ascii_lowercase)), <[u8]>::eq_ignore_ascii_case),
+        let hash = match self.case {
+            Case::Matters => hash(parent, segment.iter().copied()),
+            Case::Ignored => hash(parent, segment.iter().map(u8::to_ascii_lowercase)),
         };
         let mut slot = hash as usize & mask;
         while let Some(edge) = &self.slots[slot] {
-            if edge.parent == parent && same(&edge.segment, segment) {
+            if edge.parent == parent && self.same(&edge.segment, segment) {
                 break;
             }
             slot = (slot + 1) & mask;
         }
         slot
+    }
+
+    #[inline]
+    fn same(&self, one: &[u8], other: &[u8]) -> bool {
+        match self.case {
+            Case::Matters => one == other,
+            Case::Ignored => one.eq_ignore_ascii_case(other),
+        }
     }
 }
 

@@ -329,4 +329,3 @@ fn define(grouped: &Grouped, settings: &model::Pool) {
         });
     }
 }
-

@@ -204,4 +204,3 @@ fn jittered(interval: Duration, percent: u32, random: f64) -> Duration {
     let share = f64::from(percent) / 100.0;
     interval.mul_f64((1.0 + share * (2.0 * random - 1.0)).max(0.0))
 }
-

@@ -95,3 +95,117 @@ fn each_valid_file_is_accepted_without_a_warning() {
         }
     }
 }
+
+// The reference and the code agree.
+
+/// A key of the reference, with the comment above it.
+struct Documented {
+    /// With its sections: `pool.NAME.probe.interval`.
+    path: String,
+    value: String,
+    /// Whether there is a `#` before it: not set by default.
+    commented_out: bool,
+    comment: String,
+    line: usize,
+}
+
+fn reference() -> String {
+    read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("config/reference.toml"))
+}
+
+/// The keys of the reference: lines like `key = value` and `#key = value`. (Prose has a space after its `#`.)
+fn documented(text: &str) -> Vec<Documented> {
+    let (mut section, mut comment, mut keys) = (String::new(), String::new(), Vec::new());
+    for (line, content) in text.lines().enumerate() {
+        let (commented_out, code) = match content.strip_prefix('#') {
+            Some(prose) if prose.is_empty() || prose.starts_with([' ', '-']) => {
+                comment.push_str(prose);
+                continue;
+            }
+            Some(code) => (true, code),
+            None => (false, content),
+        };
+        if code.starts_with('[') {
+            section = code.trim_matches(['[', ']']).replace("pool.api", "pool.NAME");
+        } else if let Some((key, value)) = code.split_once(" = ") {
+            let (path, value) = (format!("{section}.{key}"), value.to_owned());
+            keys.push(Documented { path, value, commented_out, comment: std::mem::take(&mut comment), line });
+        }
+        comment.clear();
+    }
+    keys
+}
+
+#[test]
+fn every_key_of_the_code_is_in_the_reference_and_every_key_of_the_reference_is_in_the_code() {
+    let mut in_code: Vec<_> = plimsoll::config::file::keys().into_iter().map(|key| key.path).collect();
+    let mut in_reference: Vec<_> = documented(&reference()).into_iter().map(|key| key.path).collect();
+    in_code.sort();
+    in_reference.sort();
+    assert_eq!(in_code, in_reference);
+}
+
+#[test]
+fn every_key_of_the_reference_tells_meaning_range_and_default_as_the_code_has_them() {
+    let text = reference();
+    let documented = documented(&text);
+    let mut wrong = Vec::new();
+    for key in plimsoll::config::file::keys() {
+        let reference = documented.iter().find(|one| one.path == key.path).expect("the key is documented");
+        let mut complain = |what: String| wrong.push(format!("line {}: `{}` {what}", reference.line + 1, key.path));
+        if reference.comment.len() < 10 {
+            complain("has no comment".to_owned());
+        }
+        if let Some(range) = &key.range {
+            if !reference.comment.contains(&format!("Range: {range}.")) {
+                complain(format!("does not say `Range: {range}.`"));
+            }
+        }
+        match &key.default {
+            Some(default) if *default != reference.value => complain(format!("has another default, {default}")),
+            Some(_) if reference.commented_out => complain("has a default and is commented out".to_owned()),
+            None if !reference.commented_out && !reference.comment.contains("Required") => {
+                complain("has no default and is neither commented out nor `Required`".to_owned());
+            }
+            _ => {}
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_reference_without_its_defaults_means_the_same() {
+    let text = reference();
+    let required: Vec<_> =
+        documented(&text).into_iter().filter(|key| key.comment.contains("Required")).map(|key| key.line).collect();
+    let bare: Vec<_> = text
+        .lines()
+        .enumerate()
+        .filter(|(line, content)| content.starts_with('[') || required.contains(line))
+        .map(|(_, content)| content)
+        .collect();
+    let whole = parse(&text).unwrap_or_else(|rejected| panic!("{rejected}"));
+    let bare = parse(&bare.join("\n")).unwrap_or_else(|rejected| panic!("{rejected}"));
+    let mut expected = plimsoll::config::model::Config::clone(&whole.config);
+    expected.hash.clone_from(&bare.config.hash);
+    assert_eq!(expected, *bare.config);
+}
+
+#[test]
+fn every_example_of_the_reference_is_accepted_when_it_is_switched_on() {
+    let text = reference();
+    for key in documented(&text).iter().filter(|key| key.commented_out) {
+        let lines =
+            text.lines().enumerate().map(|(line, content)| if line == key.line { &content[1..] } else { content });
+        // The short form of `instances` stands in the place of the tables.
+        let short = key.path == "pool.NAME.instances";
+        let in_tables =
+            |line: &&str| short && (line.starts_with("[[pool.api.instances]]") || line.starts_with("address"));
+        let others =
+            |line: &&str| short && ["weight", "backup", "in_flight_max"].iter().any(|key| line.starts_with(key));
+        let switched: Vec<_> = lines.filter(|line| !in_tables(line) && !others(line)).collect();
+        if let Err(rejected) = parse(&switched.join("\n")) {
+            panic!("{}:\n{rejected}", key.path);
+        }
+    }
+}

@@ -91,7 +91,7 @@ pub struct Key {
     pub path: String,
     /// As it would be written; `None`: there is no default.
     pub default: Option<String>,
-    /// As in the reference; `None`: any value of its type.
+    /// As in the reference: the smallest and the largest value, or all of them; `None`: any value of its type.
     pub range: Option<String>,
 }
 
@@ -135,8 +135,14 @@ pub(super) trait Value: Sized {
     /// Adds the key, and the keys below it.
     fn list_keys(path: String, rule: Rule<Self>, keys: &mut Vec<Key>) {
         let default = Some(rule.default.written()).filter(|text| !text.is_empty());
-        keys.push(Key { path: path.clone(), default, range: rule.allowed.map(|allowed| allowed.text) });
+        let range = rule.allowed.map(|allowed| allowed.text).or_else(Self::choices);
+        keys.push(Key { path: path.clone(), default, range });
         Self::list_item_keys(&path, keys);
+    }
+
+    /// All values that there are, if they can be told one by one.
+    fn choices() -> Option<String> {
+        None
     }
 
     /// Adds the keys that a value has in its longer form, as a table.

@@ -107,6 +107,10 @@ impl Value for bool {
     fn written(&self) -> String {
         self.to_string()
     }
+
+    fn choices() -> Option<String> {
+        Some("true, false".to_owned())
+    }
 }
 
 // Quantities with units
@@ -118,7 +122,7 @@ impl Value for Duration {
     }
 
     fn written(&self) -> String {
-        format!("\"{}\"", with_unit(self.as_millis() as u64, &DURATION_UNITS))
+        format!("\"{}\"", duration_text(*self))
     }
 }
 
@@ -129,7 +133,7 @@ impl Value for Bytes {
     }
 
     fn written(&self) -> String {
-        format!("\"{}\"", with_unit(self.0, &SIZE_UNITS))
+        format!("\"{}\"", with_unit(self.0, &SIZE_UNITS, "0B"))
     }
 }
 
@@ -182,17 +186,17 @@ fn parse_quantity(text: &str, units: &[(&str, u64)]) -> Option<u64> {
 }
 
 /// In the largest unit that needs no fraction.
-fn with_unit(value: u64, units: &[(&str, u64)]) -> String {
+fn with_unit(value: u64, units: &[(&str, u64)], zero: &str) -> String {
     match units.iter().find(|(_, size)| value % size == 0) {
         Some((unit, size)) if value > 0 => format!("{}{unit}", value / size),
-        _ => "0".to_owned(),
+        _ => zero.to_owned(),
     }
 }
 
 /// A duration as it would be written in the file: `250ms`, `90s`.
 #[must_use]
 pub fn duration_text(duration: Duration) -> String {
-    with_unit(duration.as_millis() as u64, &DURATION_UNITS)
+    with_unit(duration.as_millis() as u64, &DURATION_UNITS, "0s")
 }
 
 // Words
@@ -210,6 +214,10 @@ macro_rules! words {
 
             fn written(&self) -> String {
                 match self { $($variant => concat!("\"", $word, "\"").to_owned(),)* }
+            }
+
+            fn choices() -> Option<String> {
+                Some([$(concat!("\"", $word, "\"")),*].join(", "))
             }
         }
     };
@@ -317,11 +325,11 @@ mod tests {
     #[test]
     fn quantities_are_shown_in_the_largest_unit_without_a_fraction() {
         for (millis, text) in
-            [(0, "0"), (250, "250ms"), (5_000, "5s"), (90_000, "90s"), (60_000, "1m"), (7_200_000, "2h")]
+            [(0, "0s"), (250, "250ms"), (5_000, "5s"), (90_000, "90s"), (60_000, "1m"), (7_200_000, "2h")]
         {
             assert_eq!(duration_text(Duration::from_millis(millis)), text);
         }
-        for (bytes, text) in [(0, "0"), (100, "100B"), (65_536, "64KiB"), (1 << 20, "1MiB")] {
+        for (bytes, text) in [(0, "0B"), (100, "100B"), (65_536, "64KiB"), (1 << 20, "1MiB")] {
             assert_eq!(Bytes(bytes).plain(), text);
         }
     }
@@ -329,8 +337,8 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn what_is_shown_parses_back(value in 0_u64..u64::MAX) {
-            proptest::prop_assert_eq!(parse_quantity(&with_unit(value, &SIZE_UNITS), &SIZE_UNITS), Some(value));
-            proptest::prop_assert_eq!(parse_quantity(&with_unit(value, &DURATION_UNITS), &DURATION_UNITS), Some(value));
+            proptest::prop_assert_eq!(parse_quantity(&with_unit(value, &SIZE_UNITS, "0B"), &SIZE_UNITS), Some(value));
+            proptest::prop_assert_eq!(parse_quantity(&with_unit(value, &DURATION_UNITS, "0s"), &DURATION_UNITS), Some(value));
         }
 
         #[test]

@@ -4,7 +4,7 @@
 //! side builds a [`Table`] per listener when it builds a snapshot; workers only read it.
 
 mod edges;
-mod path;
+pub mod path;
 mod table;
 
 pub use path::canonical;

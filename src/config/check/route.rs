@@ -8,6 +8,8 @@ use crate::config::model::{HostPattern, Listener, ListenerName, PoolName, Route,
 use crate::config::problem::Problems;
 use crate::config::read::{Field, Span, nearest};
 
+use crate::route::path::canonical;
+
 use super::{Unique, check_name, written};
 
 /// Checks all routes; without any, one pool gets everything.
@@ -149,9 +151,10 @@ fn parse_host(host: &Field<String>, problems: &mut Problems<'_>) -> Option<HostP
     None
 }
 
-/// A path without its trailing slash, and with nothing percent-encoded that needs not be (RFC 3986 section 6.2.2.2).
+/// A path without its trailing slash, in the form that requests are compared in.
 fn parse_path(path: &Field<String>, problems: &mut Problems<'_>) -> Option<String> {
-    let hint = match decode_unreserved(&path.value) {
+    let canonical = || String::from_utf8_lossy(&canonical(path.value.as_bytes())).into_owned();
+    let hint = match escapes_are_whole(&path.value).then(canonical) {
         None => "`%` is followed by two hexadecimal digits",
         Some(text) if !text.starts_with('/') => "begin it with `/`",
         Some(text) if text.contains(['?', '#']) => "a route looks at the path only, not at the query",
@@ -169,21 +172,10 @@ fn parse_path(path: &Field<String>, problems: &mut Problems<'_>) -> Option<Strin
     None
 }
 
-fn decode_unreserved(path: &str) -> Option<String> {
-    let mut parts = path.split('%');
-    let mut decoded = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let (digits, rest) = part.split_at_checked(2)?;
-        let byte = u8::from_str_radix(digits, 16).ok().filter(|_| digits.chars().all(|c| c.is_ascii_hexdigit()))?;
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            decoded.push(char::from(byte));
-        } else {
-            decoded.push('%');
-            decoded.push_str(&digits.to_ascii_uppercase());
-        }
-        decoded.push_str(rest);
-    }
-    Some(decoded)
+/// Whether each `%` is followed by two hexadecimal digits.
+fn escapes_are_whole(path: &str) -> bool {
+    let digits = |part: &str| part.len() >= 2 && part.bytes().take(2).all(|digit| digit.is_ascii_hexdigit());
+    path.split('%').skip(1).all(digits)
 }
 
 /// Which requests have a route already, by host and path.

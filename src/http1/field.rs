@@ -1,7 +1,7 @@
 //! Field lines (RFC 9112 §5): tokenised by httparse, noted as offsets, their names recognised.
 //!
-//! httparse refuses white space before the colon, names that are not tokens and control bytes in values. The scanner
-//! has refused what httparse would let pass: lines that end in LF alone.
+//! httparse refuses white space before the colon, names that are not tokens and control bytes in values. What it would
+//! let pass is refused here: lines that end in LF alone.
 
 use httparse::{EMPTY_HEADER, Header, Status};
 
@@ -80,39 +80,50 @@ fn note_fields(
         Ok(_) | Err(_) => return Err(HeadError::BadField),
     };
     let base = head.as_ptr() as usize;
+    let offset = |part: &[u8]| part.as_ptr() as usize - base;
     let mut seen = NameSet::EMPTY;
-    let mut connection = ConnectionOptions::default();
-    fields.reserve(parsed.len());
-    for header in parsed {
+    let mut lines_end_well = true;
+    fields.extend(parsed.iter().map(|header| {
+        let (start, value) = (offset(header.name.as_bytes()), offset(header.value));
         let name = Name::recognise(header.name.as_bytes());
         seen.insert(name);
-        if name == Name::Connection {
-            connection.read(header.value);
-        }
-        let start = (header.name.as_ptr() as usize - base) as u32;
-        let value = (header.value.as_ptr() as usize - base) as u32;
-        fields.push(Field {
-            start,
-            name_end: start + header.name.len() as u32,
-            value: Span { start: value, end: value + header.value.len() as u32 },
+        lines_end_well &= head.get(start.wrapping_sub(2)) == Some(&b'\r');
+        Field {
+            start: start as u32,
+            name_end: (start + header.name.len()) as u32,
+            value: Span { start: value as u32, end: (value + header.value.len()) as u32 },
             name,
             removed: false,
-        });
+        }
+    }));
+    if !lines_end_well {
+        return Err(HeadError::BareLineFeed);
+    }
+    let mut connection = ConnectionOptions::default();
+    if seen.contains(Name::Connection) {
+        for field in fields.iter().filter(|field| field.name == Name::Connection) {
+            connection.read(&head[field.value.start as usize..field.value.end as usize]);
+        }
     }
     Ok((seen, connection))
 }
 
 impl ConnectionOptions {
     fn read(&mut self, value: &[u8]) {
-        for option in list(value) {
-            match Name::recognise(option) {
-                Name::KeepAlive => {
-                    self.names.insert(Name::KeepAlive);
-                    self.keep_alive = true;
-                }
-                Name::Other if option.eq_ignore_ascii_case(b"close") => self.close = true,
-                Name::Other => self.others = true,
-                name => self.names.insert(name),
+        if memchr::memchr(b',', value).is_none() {
+            self.read_option(value);
+        } else {
+            list(value).for_each(|option| self.read_option(option));
+        }
+    }
+
+    fn read_option(&mut self, option: &[u8]) {
+        match Name::recognise(option) {
+            Name::Other if option.eq_ignore_ascii_case(b"close") => self.close = true,
+            Name::Other => self.others |= !option.is_empty(),
+            name => {
+                self.keep_alive |= name == Name::KeepAlive;
+                self.names.insert(name);
             }
         }
     }

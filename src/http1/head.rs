@@ -10,6 +10,7 @@
 pub use super::field::{ConnectionOptions, FieldRef, list};
 use super::field::{Field, parse_fields};
 pub use super::name::{Name, NameSet};
+use super::read::HeadScanner;
 pub use super::start_line::{Method, Version};
 use super::start_line::{StartLine, request_line, status_line};
 
@@ -97,8 +98,8 @@ pub struct HeadStorage {
 // Making and taking apart.
 
 impl Head {
-    /// Parses the request head in `bytes[start..end]`, as [`super::HeadScanner`] found it (which has refused bare CR
-    /// and LF, NUL and folding). What follows it in `bytes` is kept: see [`Head::rest`].
+    /// Parses the request head in `bytes[start..end]`, as [`super::HeadScanner`] found it. What follows it in `bytes` is
+    /// kept: see [`Head::rest`].
     ///
     /// # Errors
     /// The start line or a field is malformed, or there are more than `fields_max`. The bytes come back.
@@ -118,7 +119,7 @@ impl Head {
         end: usize,
         fields_max: usize,
     ) -> Result<Self, (HeadError, Vec<u8>)> {
-        Self::parse(storage, bytes, start, end, fields_max, request_line)
+        Self::parse(storage, bytes, start, end, fields_max, request_line, HeadScanner::request())
     }
 
     /// Parses a response head: as [`Head::request`]. Nothing may stand before it, so `start` other than 0 is an error.
@@ -144,7 +145,7 @@ impl Head {
         if start != 0 {
             return Err((HeadError::BadStartLine, bytes));
         }
-        Self::parse(storage, bytes, start, end, fields_max, status_line)
+        Self::parse(storage, bytes, start, end, fields_max, status_line, HeadScanner::response())
     }
 
     #[inline]
@@ -155,6 +156,7 @@ impl Head {
         end: usize,
         fields_max: usize,
         start_line: impl FnOnce(&[u8], usize) -> Result<(StartLine, Version), HeadError>,
+        scanner: HeadScanner,
     ) -> Result<Self, (HeadError, Vec<u8>)> {
         storage.fields.clear();
         storage.added.clear();
@@ -175,7 +177,10 @@ impl Head {
                 any_removed: false,
                 storage,
             }),
-            Err(error) => Err((error, bytes)),
+            Err(error) => {
+                let error = scanner.first_error(&bytes, start, end, fields_max).unwrap_or(error);
+                Err((error, bytes))
+            }
         }
     }
 
@@ -434,5 +439,8 @@ fn whole_head(bytes: &[u8], start: usize, end: usize) -> Result<(usize, usize), 
         return Err(HeadError::BadStartLine);
     }
     let length = memchr::memchr(b'\r', line).ok_or(HeadError::BadStartLine)?;
+    if line.get(length + 1) != Some(&b'\n') {
+        return Err(HeadError::BareCarriageReturn);
+    }
     Ok((start + length, start + length + CRLF.len()))
 }

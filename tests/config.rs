@@ -96,6 +96,98 @@ fn each_valid_file_is_accepted_without_a_warning() {
     }
 }
 
+#[test]
+fn a_file_that_cannot_be_read_says_why_and_what_to_do() {
+    let folder = std::env::temp_dir().join(format!("plimsoll-config-{}", std::process::id()));
+    fs::create_dir_all(&folder).expect("a folder");
+    fs::write(folder.join("latin1.toml"), b"# f\xfcr\n").expect("a file");
+    for (file, expected) in [
+        ("missing.toml", "error: cannot read the configuration: No such file or directory (os error 2)"),
+        ("", "error: the configuration is a directory"),
+        ("latin1.toml", "error: the configuration is not UTF-8 (line 1)"),
+    ] {
+        let path = folder.join(file);
+        let message = load::load(&path).expect_err(file).to_string();
+        let mut lines = message.lines();
+        if cfg!(unix) {
+            assert_eq!(lines.next(), Some(expected));
+        }
+        assert!(message.contains(&format!("--> {}", path.display())), "{message}");
+        assert!(message.contains("\nhint: "), "{message}");
+    }
+    fs::remove_dir_all(&folder).expect("the folder goes");
+}
+
+#[test]
+fn a_token_file_stands_beside_the_configuration_and_loses_its_line_end() {
+    let folder = std::env::temp_dir().join(format!("plimsoll-token-{}", std::process::id()));
+    fs::create_dir_all(&folder).expect("a folder");
+    fs::write(folder.join("secret"), "0123456789abcdef0123456789abcdef\r\n").expect("a file");
+    let text = format!("{MINIMAL}[admin]\ntoken_file = \"secret\"\n");
+    fs::write(folder.join("plimsoll.toml"), text).expect("a file");
+    let loaded = load::load(&folder.join("plimsoll.toml")).unwrap_or_else(|rejected| panic!("{rejected}"));
+    let token = loaded.config.admin.token.as_ref().expect("a token");
+    assert_eq!(token.reveal(), "0123456789abcdef0123456789abcdef");
+    assert!(!format!("{:?}", loaded.config).contains("0123456789abcdef"));
+    fs::remove_dir_all(&folder).expect("the folder goes");
+}
+
+const MINIMAL: &str = r#"
+[[listener]]
+bind = "127.0.0.1:8080"
+
+[pool.api]
+instances = ["127.0.0.1:9001"]
+
+"#;
+
+#[test]
+fn names_are_resolved_to_one_address_that_stays_the_same() {
+    let text = MINIMAL.replace("127.0.0.1:9001", "Many.Internal:80");
+    let loaded = parse(&text).unwrap_or_else(|rejected| panic!("{rejected}"));
+    let instance = &loaded.config.pools[0].instances[0];
+    assert_eq!(instance.address.to_string(), "10.0.0.8:80");
+    assert_eq!(instance.authority, "Many.Internal:80");
+    assert_eq!(loaded.warnings.len(), 1, "{}", Listing(&loaded.warnings));
+}
+
+#[test]
+fn what_is_not_written_has_its_default_and_what_is_zero_is_no_limit() {
+    let text = format!("{MINIMAL}[pool.api.evidence]\nfailures = 0\n");
+    let loaded = parse(&text).unwrap_or_else(|rejected| panic!("{rejected}"));
+    let config = &loaded.config;
+    assert_eq!(config.listeners[0].name.as_str(), "127.0.0.1:8080");
+    assert_eq!(config.listeners[0].request_body_bytes_max, None);
+    assert_eq!(config.routes.len(), 1);
+    assert_eq!((config.routes[0].path.as_str(), config.routes[0].pool.as_str()), ("/", "api"));
+    assert_eq!(config.pools[0].evidence.failures, None);
+    assert_eq!(config.pools[0].probe.fast_interval, None);
+    assert_eq!(config.runtime.workers, 4);
+}
+
+#[test]
+fn doubtful_configurations_are_accepted_with_a_warning() {
+    let with = |more: &str| format!("{MINIMAL}{more}");
+    for (text, expected) in [
+        (with("[pool.api.probe]\ninterval = \"30s\"\n"), "an instance that hangs is ejected after 101s"),
+        (with("[runtime]\nconnections_max = 100\n"), "listener `127.0.0.1:8080` allows 20000 connections"),
+        (with("[pool.api.retry]\nbudget_percent = 0\nbudget_min = 0\n"), "without a budget nothing is tried again"),
+        (with("[admin]\ntoken = \"short\"\n"), "the admin token is shorter than 16 characters"),
+        (with("[pool.b]\ninstances = [\"127.0.0.1:1\"]\n[[route]]\npool = \"api\"\n"), "no route leads to pool `b`"),
+        (MINIMAL.replace("9001", "8080"), "`127.0.0.1:8080` is an address of this proxy itself"),
+        (
+            MINIMAL.replace("\"127.0.0.1:9001\"", "{ address = \"127.0.0.1:9001\", backup = true }"),
+            "all instances of pool `api` are backups",
+        ),
+    ] {
+        let loaded = parse(&text).unwrap_or_else(|rejected| panic!("{rejected}"));
+        let shown = Listing(&loaded.warnings).to_string();
+        assert!(shown.starts_with(&format!("warning: {expected}")), "{text}\n{shown}");
+        assert_eq!(loaded.warnings.len(), 1, "{shown}");
+        assert!(!shown.contains("short\""), "{shown}");
+    }
+}
+
 // The reference and the code agree.
 
 /// A key of the reference, with the comment above it.

@@ -117,12 +117,7 @@ pub fn diff(old: &Config, new: &Config) -> Diff {
         listeners: changes(&old.listeners, &new.listeners, |listener| listener.name.clone(), listener_settings),
         routes: changes(&old.routes, &new.routes, |route| route.name.clone(), route_settings),
         pools: changes(&old.pools, &new.pools, |pool| pool.name.clone(), pool_settings),
-        instances: changes(
-            &members(old),
-            &members(new),
-            |member| member.clone(),
-            |member| instance_settings(member.instance),
-        ),
+        instances: changes(&members(old), &members(new), Member::clone, |member| instance_settings(member.instance)),
         needs_restart: settings
             .iter()
             .map(|setting| setting.key.clone())

@@ -180,7 +180,7 @@ section! {
         response_head_bytes_max: Bytes = within(kib(64), kib(1)..=kib(1_024));
         /// Twice what requests may have.
         response_fields_max: u64 = within(200, 8..=1_000);
-        /// WebSockets of services without pings live through a lunch break.
+        /// Idle `WebSocket`s of services without pings live through a lunch break.
         upgrade_idle_timeout: Duration = within(HOUR, s(1)..=s(7 * 86_400));
     }
 }

@@ -119,8 +119,8 @@ fn read_text(path: &Path) -> Result<String, Rejected> {
         }
     };
     String::from_utf8(bytes).or_else(|error| {
-        let valid = error.utf8_error().valid_up_to();
-        let line = error.as_bytes()[..valid].iter().filter(|byte| **byte == b'\n').count() + 1;
+        let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = valid.split(|byte| *byte == b'\n').count();
         refuse(
             &format!("the configuration is not UTF-8 (line {line})"),
             "save it as UTF-8, with or without a byte order mark",

@@ -176,7 +176,7 @@ impl Place {
         let column = text[line_start..start].chars().count() + 1;
         let shown = without_secret(line);
         // A place that begins within what is not shown points at what is shown instead.
-        let column = column.min(shown.chars().count().max(1));
+        let column = column.min(shown.chars().count() + 1);
         let width =
             text[start..end].chars().count().clamp(1, (shown.chars().count() + 1).saturating_sub(column).max(1));
         Self { line: text[..start].matches('\n').count() + 1, column, text: shown, width }
@@ -197,4 +197,57 @@ fn without_secret(line: &str) -> String {
 fn boundary(text: &str, index: usize) -> usize {
     let index = index.min(text.len());
     (0..=index).rev().find(|index| text.is_char_boundary(*index)).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_counted_in_characters_and_ends_with_its_line() {
+        let text = "a = 1\r\n\u{fc}\u{fc} = \"x\"\nlast";
+        let span = |part: &str, length: usize| {
+            let start = text.find(part).expect(part);
+            start..start + length
+        };
+        for (span, line, column, shown, width) in [
+            (span("a", 1), 1, 1, "a = 1", 1),
+            (span("1", 20), 1, 5, "a = 1", 1),
+            (span("\"x", 3), 2, 6, "\u{fc}\u{fc} = \"x\"", 3),
+            (span("last", 4), 3, 1, "last", 4),
+            (text.len()..text.len(), 3, 5, "last", 1),
+            (999..1_000, 3, 5, "last", 1),
+        ] {
+            let expected = Place { line, column, text: shown.to_owned(), width };
+            assert_eq!(Place::of(&span, text), expected, "{span:?}");
+        }
+    }
+
+    #[test]
+    fn the_value_of_a_token_is_not_shown() {
+        for (line, shown) in [
+            ("token = \"abc\"", "token = [secret]"),
+            ("admin.token=\"abc\"", "admin.token= [secret]"),
+            ("admin = { bind = \"x\", \"token\" = 'abc' }", "admin = { bind = \"x\", \"token\" = [secret]"),
+            ("token_file = \"secrets/token\"", "token_file = \"secrets/token\""),
+        ] {
+            assert_eq!(without_secret(line), shown, "{line}");
+            let place = Place::of(&(line.len()..line.len() + 1), line);
+            assert!(!place.text.contains("abc"));
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_and_no_span_make_it_panic(text in "[a-z\u{fc}\r\n\t =token]{0,40}", start in 0_usize..60, length in 0_usize..60) {
+            let problem = Problem {
+                severity: Severity::Error,
+                message: String::new(),
+                path: PathBuf::new(),
+                place: Some(Place::of(&(start..start + length), &text)),
+                hint: None,
+            };
+            let _shown = problem.to_string();
+        }
+    }
 }

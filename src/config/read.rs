@@ -296,7 +296,7 @@ impl<S: Section> Value for Tables<S> {
             return None;
         };
         let mut tables = Vec::new();
-        for item in items.iter() {
+        for item in items {
             let item = Entry { path: entry.path, value: item.get_ref(), span: item.span() };
             if let DeValue::Table(entries) = item.value {
                 tables.push(Field { value: read_section(item.path, entries, problems), span: Some(item.span) });

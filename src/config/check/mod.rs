@@ -54,18 +54,13 @@ fn check_admin(
     problems: &mut Problems<'_>,
 ) -> Admin {
     let span = file.bind.span.as_ref();
-    let bind = match file.bind.value.as_str() {
-        "off" => None,
-        text => match text.parse::<SocketAddr>() {
-            Ok(address) => Some(address),
-            Err(_) => {
-                problems
-                    .error(span, format!("`{text}` is no address for `admin.bind`"))
-                    .hint("write `\"IP:port\"`, such as `\"127.0.0.1:1876\"`, or `\"off\"`");
-                None
-            }
-        },
-    };
+    let text = file.bind.value.as_str();
+    let bind = text.parse::<SocketAddr>().ok();
+    if bind.is_none() && text != "off" {
+        problems
+            .error(span, format!("`{text}` is no address for `admin.bind`"))
+            .hint("write `\"IP:port\"`, such as `\"127.0.0.1:1876\"`, or `\"off\"`");
+    }
     let token = check_token(file, path, surroundings, problems);
     if let Some(address) = bind {
         binds.claim(address, span, "the admin listener", problems);

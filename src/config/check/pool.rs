@@ -5,9 +5,11 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use crate::config::file;
 use crate::config::load::Surroundings;
-use crate::config::model::{Evidence, HostField, Instance, InstanceName, Pool, PoolConnection, PoolName, Retry};
+use crate::config::model::{Evidence, HostField, Instance, InstanceName, Pool, PoolConnection, PoolName, Probe, Retry};
 use crate::config::problem::Problems;
-use crate::config::read::{Field, Named};
+use crate::config::read::{Field, Named, Span};
+use crate::config::values::duration_text;
+use crate::health::detection_time;
 
 use super::listener::Binds;
 use super::{Unique, check_name, probe, written};
@@ -56,6 +58,7 @@ fn check(
             .warning(file.instances.span.as_ref(), format!("all instances of pool `{}` are backups", name.value))
             .hint("leave `backup` out: there is nothing that they could stand in for");
     }
+    let probe = probe::check(&name.value, &file.probe, header, problems);
     Pool {
         name: PoolName::from(name.value.as_str()),
         instances,
@@ -64,10 +67,10 @@ fn check(
         required: file.required.value,
         queue_wait: file.queue_wait.value,
         queue_max: file.queue_max.value as usize,
-        probe: probe::check(&name.value, &file.probe, header, problems),
         connection: connection(&file.connection.value),
-        retry: check_retry(&file.retry.value, problems),
+        retry: check_retry(&file.retry.value, &probe, header, problems),
         evidence: check_evidence(&file.evidence.value, problems),
+        probe,
     }
 }
 
@@ -255,7 +258,17 @@ fn connection(file: &file::Connection) -> PoolConnection {
     }
 }
 
-fn check_retry(file: &file::Retry, problems: &mut Problems<'_>) -> Retry {
+fn check_retry(file: &file::Retry, probe: &Probe, header: Option<&Span>, problems: &mut Problems<'_>) -> Retry {
+    let hang = detection_time(probe).hang;
+    if file.retries.value > 0 && file.deadline.value < hang {
+        let (deadline, hang) = (duration_text(file.deadline.value), duration_text(hang));
+        problems
+            .warning(
+                file.deadline.span.as_ref().or(header),
+                format!("an instance that hangs is ejected after {hang}, when its requests may not move on any more"),
+            )
+            .hint(format!("set `fast_interval` in `probe`, or raise `deadline` in `retry`, which is {deadline}"));
+    }
     let no_budget = file.budget_percent.value == 0 && file.budget_min.value == 0;
     if no_budget && file.retries.value > 0 {
         problems

@@ -180,7 +180,13 @@ fn escapes_are_whole(path: &str) -> bool {
 
 /// Which requests have a route already, by host and path.
 #[derive(Default)]
-struct Served(HashMap<(Option<HostPattern>, String), Vec<(Vec<ListenerName>, RouteName)>>);
+struct Served(HashMap<(Option<HostPattern>, String), Vec<Taker>>);
+
+/// A route that has a host and a path, on some listeners or (if there are none) on all.
+struct Taker {
+    listeners: Vec<ListenerName>,
+    name: RouteName,
+}
 
 impl Served {
     /// Takes what a route serves; `false`, and an error, if another one has it.
@@ -196,7 +202,7 @@ impl Served {
                 let both_some = !listeners.is_empty() && !route.listeners.is_empty();
                 !both_some || listeners.iter().any(|listener| route.listeners.contains(listener))
             };
-            if let Some((_, first)) = here.iter().find(|(listeners, _)| common(listeners)) {
+            if let Some(Taker { name: first, .. }) = here.iter().find(|taker| common(&taker.listeners)) {
                 problems
                     .error(
                         span,
@@ -205,7 +211,7 @@ impl Served {
                     .hint("remove one of them, or tell them apart by `host`, `path` or `listeners`");
                 return false;
             }
-            here.push((route.listeners.clone(), route.name.clone()));
+            here.push(Taker { listeners: route.listeners.clone(), name: route.name.clone() });
         }
         true
     }

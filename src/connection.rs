@@ -1,1 +1,165 @@
-//! (see ARCHITECTURE.md)
+//! One client connection, from its first byte to its close.
+//!
+//! Between requests it waits without a buffer, and may be closed from outside: by its idle limit, a drain, an eviction,
+//! or because its listener is gone. Each request runs in [`stack::serve`], boxed, so that a connection that waits is
+//! small. How a connection ends matters: after an answer that was given early the rest of the request is read and
+//! dropped, or the kernel would reset the connection and take the answer with it; after a response that was cut off it
+//! is reset, so that no client takes what it got for the whole.
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use crate::http::forwarded::{Peer, Scheme};
+use crate::http::stack;
+use crate::snapshot::ListenerView;
+use crate::worker::alarm::{Alarm, Ring};
+use crate::worker::{View, Worker};
+
+/// Bytes that are read and dropped at most after an early answer.
+const LINGERING_BYTES_MAX: usize = 1024 * 1024;
+
+/// What follows a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum After {
+    /// The next one.
+    KeepAlive,
+    /// The end: all that the client sent was read.
+    Close,
+    /// The end, but the client may still be sending.
+    Linger,
+    /// The response was cut off, and must not look whole.
+    Abort,
+}
+
+/// A client's connection.
+#[derive(Debug)]
+pub struct Client {
+    /// The socket.
+    pub stream: TcpStream,
+    /// The client's address.
+    pub address: SocketAddr,
+    /// What forwarding fields say of it.
+    pub peer: Peer,
+    /// What came in behind the last request.
+    pub ahead: Vec<u8>,
+    /// Whether it closed its sending side.
+    pub ended: bool,
+    /// Its listener as the last snapshot that had it saw it.
+    pub listener: Arc<ListenerView>,
+    /// The snapshot's generation, and where the listener stands in it.
+    place: (u64, Option<usize>),
+}
+
+/// A listener in a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// It is there.
+    Listed,
+    /// A reload took it away: the connection ends with the present request.
+    Gone,
+}
+
+impl Client {
+    fn new(stream: TcpStream, address: SocketAddr, listener: Arc<ListenerView>) -> Self {
+        let peer = Peer::new(address, Scheme::Http, &listener.settings.trusted_proxies);
+        Self { stream, address, peer, ahead: Vec::new(), ended: false, listener, place: (0, None) }
+    }
+
+    /// Finds the listener in `view`; what depends on its settings is made anew where they may have changed.
+    pub fn refresh(&mut self, view: &View) -> Presence {
+        if self.place.0 != view.generation {
+            let name = &self.listener.settings.name;
+            let at = view.listeners.iter().position(|listener| listener.settings.name == *name);
+            self.place = (view.generation, at);
+            if let Some(at) = at {
+                self.listener = Arc::clone(&view.listeners[at]);
+                self.peer = Peer::new(self.address, Scheme::Http, &self.listener.settings.trusted_proxies);
+            }
+        }
+        if self.place.1.is_some() { Presence::Listed } else { Presence::Gone }
+    }
+}
+
+/// Serves a connection until it ends.
+pub async fn serve(
+    worker: &Rc<Worker>,
+    listener: Arc<ListenerView>,
+    stream: TcpStream,
+    address: SocketAddr,
+    alarm: &Alarm,
+) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(client = %address, %error, "connection ended before it began");
+        return;
+    }
+    let mut client = Client::new(stream, address, listener);
+    let mut wait = client.listener.settings.request_head_timeout;
+    loop {
+        if client.ahead.is_empty() && !first_byte(worker, &mut client, alarm, wait).await {
+            return;
+        }
+        match Box::pin(stack::serve(worker, &mut client, alarm)).await {
+            After::KeepAlive => wait = client.listener.settings.keep_alive_timeout,
+            After::Close => return close(client),
+            After::Linger => return linger(client, alarm).await,
+            After::Abort => return abort(&client),
+        }
+    }
+}
+
+/// Waits for the next request. Returns `false` when the connection ends instead: silently, since nothing was asked.
+async fn first_byte(worker: &Worker, client: &mut Client, alarm: &Alarm, wait: std::time::Duration) -> bool {
+    if client.ended || worker.draining() || client.refresh(&worker.view()) == Presence::Gone {
+        return false;
+    }
+    let deadline = alarm.now() + wait;
+    loop {
+        let readable = std::future::poll_fn(|context| client.stream.poll_read_ready(context));
+        match alarm.run_idle(deadline, readable).await {
+            Ok(ready) => return ready.is_ok(),
+            Err(Ring::Published) if client.refresh(&worker.view()) == Presence::Listed => {}
+            Err(Ring::Close) if !worker.draining() => {
+                client.listener.stats.of(worker.id).evicted.increment();
+                return false;
+            }
+            Err(_) => return false,
+        }
+    }
+}
+
+fn close(client: Client) {
+    // Dropping it sends what the kernel still has, then FIN.
+    drop(client);
+}
+
+/// Cuts the connection so that the client sees that something is missing.
+fn abort(client: &Client) {
+    if let Err(error) = client.stream.set_zero_linger() {
+        tracing::debug!(client = %client.address, %error, "cannot reset a connection");
+    }
+}
+
+/// Says that the answer is complete, and reads and drops what the client is still sending, within limits.
+async fn linger(mut client: Client, alarm: &Alarm) {
+    let deadline = Instant::now() + client.listener.settings.lingering_timeout;
+    let drain = async {
+        client.stream.shutdown().await?;
+        let mut dropped = 0;
+        let mut buffer = [0; 4096];
+        while dropped < LINGERING_BYTES_MAX {
+            match Pin::new(&mut client.stream).read(&mut buffer).await? {
+                0 => break,
+                count => dropped += count,
+            }
+        }
+        Ok::<_, std::io::Error>(())
+    };
+    // However it ends, the connection is over, and the client has had its answer.
+    let _over = alarm.run(deadline, drain).await;
+}

@@ -8,7 +8,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
@@ -136,6 +136,8 @@ impl fmt::Display for Readiness {
 #[derive(Debug)]
 pub struct Published {
     snapshot: ArcSwap<Snapshot>,
+    /// The present snapshot's: workers compare it with theirs once per request, which is cheaper than to load.
+    generation: AtomicU64,
     phase: AtomicU8,
 }
 
@@ -143,12 +145,15 @@ impl Published {
     /// Publishes the first snapshot, in [`Phase::Starting`].
     #[must_use]
     pub fn new(first: Snapshot) -> Self {
-        Self { snapshot: ArcSwap::from_pointee(first), phase: AtomicU8::new(Phase::Starting as u8) }
+        let generation = AtomicU64::new(first.generation);
+        Self { snapshot: ArcSwap::from_pointee(first), generation, phase: AtomicU8::new(Phase::Starting as u8) }
     }
 
     /// Replaces the snapshot: requests that begin from now on see the new one, those that run keep theirs.
     pub fn publish(&self, snapshot: Arc<Snapshot>) {
+        let generation = snapshot.generation;
         self.snapshot.store(snapshot);
+        self.generation.store(generation, Ordering::Release);
     }
 
     /// The present snapshot.
@@ -157,10 +162,11 @@ impl Published {
         self.snapshot.load_full()
     }
 
-    /// For workers, which keep an [`arc_swap::Cache`] over it: one pointer compared per request.
+    /// The generation of the present snapshot.
+    #[inline]
     #[must_use]
-    pub fn snapshot(&self) -> &ArcSwap<Snapshot> {
-        &self.snapshot
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
     }
 
     /// Moves on to a later phase; never back, so that a reload that ends during a drain cannot undo it.

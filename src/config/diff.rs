@@ -261,7 +261,7 @@ fn pool_settings(pool: &Pool) -> Settings {
         without
     }));
     settings.extend(settings!("retry.", &pool.retry, Retry {
-        retries, budget_percent, budget_min, deadline; bytes body_bytes_max; without
+        retries, budget_percent, budget_min, budget_wait, deadline; bytes body_bytes_max; without
     }));
     settings.extend(settings!("evidence.", &pool.evidence, Evidence {
         failures, eject_time, eject_time_max, judge_5xx; bytes; without

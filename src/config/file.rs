@@ -194,6 +194,8 @@ section! {
         budget_percent: u64 = within(20, 0..=100);
         /// Pools with few requests in flight may still repeat some.
         budget_min: u64 = within(3, 0..=10_000);
+        /// When an instance dies, its requests come back all at once: spread over a second, they fit in the budget.
+        budget_wait: Duration = within(s(1), s(0)..=s(60));
         /// Most forms and API calls; uploads are not worth the memory.
         body_bytes_max: Bytes = zero_or(kib(64), Bytes(1)..=Bytes(64 << 20));
         /// Longer than it takes to detect an instance that hangs (18.5 s), so that its requests can move on.

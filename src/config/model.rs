@@ -328,6 +328,8 @@ pub struct Retry {
     pub budget_percent: u32,
     /// … but at least this many.
     pub budget_min: u32,
+    /// How long a further attempt waits for its place in the budget.
+    pub budget_wait: Duration,
     /// Request bodies are kept for repeating up to this size.
     pub body_bytes_max: usize,
     /// No attempt begins later than this after the request's head.

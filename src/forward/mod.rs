@@ -1,1 +1,317 @@
-//! (see ARCHITECTURE.md)
+//! The attempt loop: pick an instance, send, judge, perhaps again. The only one, for all protocols.
+//!
+//! Two things are kept apart. A connection that could not be made has sent nothing: the request moves on to every other
+//! eligible instance, whatever its method, without counting. After bytes left, `retry` decides, and what it allows is
+//! paced by the pool's budget. Helpers compute; this loop decides.
+
+pub mod attempt;
+pub mod retry;
+
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::time::Instant;
+
+use crate::cause::Cause;
+use crate::config::model::HostField;
+use crate::health::Evidence;
+use crate::http::body::Pipe;
+use crate::http1::head::{Head, Method};
+use crate::pool::instance::{InFlight, Instance, InstanceId};
+use crate::pool::{Member, NoInstance, Picked, Pool, Repeat};
+use crate::telemetry::stats::{RetryOutcome, RetryReason};
+use crate::upstream::Connection;
+use crate::upstream::connect::{ConnectError, connect};
+use crate::worker::Worker;
+use crate::worker::alarm::Alarm;
+use attempt::{Answer, Attempt, AttemptError, ClientSide};
+use retry::{Again, Body, Failure, Sent};
+
+/// A request that is ready to go to an instance.
+pub struct Request<'a> {
+    /// Its head, rewritten, without `Host` unless that is kept.
+    pub head: &'a Head,
+    /// The target that instances see.
+    pub target: &'a [u8],
+    /// Further head lines, the same for every instance.
+    pub extra: &'a [u8],
+    /// Decides what may be repeated.
+    pub method: Method,
+    /// Value of `Upgrade`, if the client asks for one.
+    pub upgrade: Option<&'a [u8]>,
+    /// When its first byte came: `retry.deadline` counts from here.
+    pub begun: Instant,
+}
+
+/// What happened on the way, for log and metrics; filled in as it happens.
+#[derive(Debug, Default)]
+pub struct Trail<'a> {
+    /// Where the last attempt went.
+    pub member: Option<&'a Member>,
+    /// How often the request was sent, or would have been had there been a connection.
+    pub attempts: u32,
+    /// Time in the pool's queue.
+    pub queue: Duration,
+    /// Time to get a connection, over all attempts.
+    pub connect: Duration,
+    /// From the first byte of the request to the response head.
+    pub first_byte: Option<Duration>,
+}
+
+/// A response head, and what its body comes over.
+#[derive(Debug)]
+pub struct Forwarded<'a> {
+    /// The head.
+    pub answer: Answer,
+    /// Who answered.
+    pub member: &'a Member,
+    /// Counts until the body has ended.
+    pub guard: InFlight,
+    /// Where the body comes from.
+    pub connection: Connection,
+    /// When the attempt began.
+    pub picked_at: Instant,
+    /// When the head was there.
+    pub answered_at: Instant,
+}
+
+/// Why no instance answered.
+#[derive(Debug, Error)]
+#[error("{}", cause.code())]
+pub struct ForwardError {
+    /// What log and metric call it.
+    pub cause: Cause,
+    /// What decides the status: the last attempt's cause where `cause` is the budget's.
+    pub status_of: Cause,
+}
+
+impl From<Cause> for ForwardError {
+    fn from(cause: Cause) -> Self {
+        Self { cause, status_of: cause }
+    }
+}
+
+/// What the loop remembers between attempts.
+struct Memory {
+    tried: Vec<InstanceId>,
+    repeat: Repeat,
+    retries_left: u32,
+    /// A kept connection was dead: the next one is made.
+    fresh: bool,
+    last: Option<Cause>,
+    reason: Option<RetryReason>,
+}
+
+/// Brings `request` to an instance of `pool`, and its response head back.
+///
+/// # Errors
+/// When no attempt brought a response head, or the client left; see [`ForwardError`].
+pub async fn forward<'a>(
+    worker: &Worker,
+    alarm: &Alarm,
+    pool: &'a Pool,
+    request: &Request<'_>,
+    client: &mut ClientSide<'_>,
+    body: &mut Pipe,
+    trail: &mut Trail<'a>,
+) -> Result<Forwarded<'a>, ForwardError> {
+    let settings = &pool.settings.retry;
+    let deadline = request.begun + settings.deadline;
+    let mut memory = Memory {
+        // Allocates only when an attempt has failed.
+        tried: Vec::new(),
+        repeat: Repeat::Never,
+        retries_left: settings.retries,
+        fresh: false,
+        last: None,
+        reason: None,
+    };
+    let mut permit = None;
+    loop {
+        let Picked { member, guard } = pick(worker, pool, request, &memory, trail).await?;
+        trail.member = Some(member);
+        trail.attempts += 1;
+        let instance = guard.instance();
+        let shard = instance.stats.of(worker.id);
+        let picked_at = if trail.attempts == 1 && trail.queue.is_zero() { request.begun } else { Instant::now() };
+        alarm.attempt(Some(instance));
+        let mut connection =
+            match connection(worker, alarm, pool, instance, request.method, memory.fresh, picked_at).await {
+                Ok(connection) => connection,
+                Err(error) => {
+                    alarm.attempt(None);
+                    trail.connect += picked_at.elapsed();
+                    shard.errors.of(error.cause()).increment();
+                    if let Some(evidence) = error.evidence() {
+                        instance.failed(evidence);
+                    }
+                    count(pool, worker, memory.reason.replace(RetryReason::Connect), RetryOutcome::Failed);
+                    memory.last = Some(error.cause());
+                    memory.repeat = Repeat::Never;
+                    memory.tried.push(instance.id);
+                    // Without descriptors or ports the next instance can't be reached either.
+                    if matches!(error, ConnectError::Exhausted(_)) || Instant::now() >= deadline {
+                        return Err(error.cause().into());
+                    }
+                    continue;
+                }
+            };
+        if !connection.reused {
+            trail.connect += picked_at.elapsed();
+        }
+        body.head(head_for(worker, pool, member, request));
+        let result = Attempt::new(
+            client,
+            &mut connection,
+            body,
+            request.method,
+            request.upgrade,
+            &pool.settings.connection,
+            worker.buffers.take(),
+            picked_at,
+        )
+        .run(alarm)
+        .await;
+        alarm.attempt(None);
+        let (failure, cause) = match result {
+            Ok(answer) => {
+                let answered_at = Instant::now();
+                trail.first_byte = Some(answered_at - request.begun);
+                shard.first_byte.observe(answered_at - picked_at);
+                count(pool, worker, memory.reason, RetryOutcome::Answered);
+                judge_status(pool, instance, answer.head.status());
+                return Ok(Forwarded { answer, member, guard, connection, picked_at, answered_at });
+            }
+            Err(AttemptError::Client(cause)) => return Err(cause.into()),
+            Err(AttemptError::BadResponse(error)) => {
+                shard.errors.of(Cause::UpstreamBadResponse).increment();
+                count(pool, worker, memory.reason, RetryOutcome::Failed);
+                tracing::debug!(pool = %pool.name, instance = %member.name, %error, "response is not HTTP");
+                return Err(Cause::UpstreamBadResponse.into());
+            }
+            Err(AttemptError::Failed { failure, cause }) => (failure, cause),
+        };
+        shard.errors.of(cause).increment();
+        match failure {
+            Failure::Reset => instance.failed(Evidence::Reset),
+            Failure::Timeout => instance.failed(Evidence::Timeout),
+            Failure::Stale | Failure::Ejected => {}
+        }
+        let sent = if body.sent() == 0 { Sent::Nothing } else { Sent::Something };
+        let kept = if body.can_restart() { Body::Kept } else { Body::Gone };
+        let again = retry::again(failure, sent, kept, request.method);
+        let (Again::Free(reason) | Again::Paced(reason) | Again::Counted(reason)) = again else {
+            return Err(cause.into());
+        };
+        count(pool, worker, memory.reason.replace(reason), RetryOutcome::Failed);
+        memory.last = Some(cause);
+        if failure == Failure::Stale {
+            memory.fresh = true;
+        } else {
+            memory.tried.push(instance.id);
+            memory.repeat = if matches!(again, Again::Free(_)) { Repeat::Never } else { Repeat::IfNoOther };
+        }
+        // What failed is over: it neither counts in flight nor in the budget while the next attempt waits for its turn.
+        drop((connection, guard, permit.take()));
+        if matches!(again, Again::Counted(_)) {
+            memory.retries_left = memory.retries_left.checked_sub(1).ok_or(ForwardError::from(cause))?;
+        }
+        if Instant::now() >= deadline {
+            return Err(cause.into());
+        }
+        if !matches!(again, Again::Free(_)) {
+            let allowed = || retry::budget(pool.in_flight(), settings.budget_percent, settings.budget_min);
+            let until = deadline.min(Instant::now() + settings.budget_wait);
+            permit = pool.shared.wait_retry(allowed, until).await;
+            if permit.is_none() {
+                count(pool, worker, Some(reason), RetryOutcome::Refused);
+                return Err(ForwardError { cause: Cause::RetryBudgetExhausted, status_of: cause });
+            }
+        }
+        body.restart();
+    }
+}
+
+async fn pick<'a>(
+    worker: &Worker,
+    pool: &'a Pool,
+    request: &Request<'_>,
+    memory: &Memory,
+    trail: &mut Trail<'_>,
+) -> Result<Picked<'a>, ForwardError> {
+    let queues = !pool.settings.queue_wait.is_zero();
+    let picked = if queues {
+        let asked_at = Instant::now();
+        let until = request.begun + pool.settings.queue_wait;
+        let picked = pool.pick_or_wait(&worker.turn, &memory.tried, memory.repeat, until).await;
+        trail.queue += asked_at.elapsed();
+        picked
+    } else {
+        pool.pick(&worker.turn, &memory.tried, memory.repeat)
+    };
+    picked.map_err(|none| {
+        // Where instances were tried, what they did says more than that there is no other.
+        let cause = memory.last.unwrap_or(match none {
+            NoInstance::NoneEligible | NoInstance::AllTried => Cause::NoEligibleInstance,
+            NoInstance::AtLimit => Cause::Overload,
+            NoInstance::QueueFull => Cause::QueueFull,
+            NoInstance::QueueTimeout => Cause::QueueTimeout,
+        });
+        cause.into()
+    })
+}
+
+/// A kept connection, or a new one. What must not be repeated takes a kept one only if that was in use just now: then it
+/// is most unlikely that the instance is about to close it.
+async fn connection(
+    worker: &Worker,
+    alarm: &Alarm,
+    pool: &Pool,
+    instance: &std::sync::Arc<Instance>,
+    method: Method,
+    fresh: bool,
+    now: Instant,
+) -> Result<Connection, ConnectError> {
+    let settings = &pool.settings.connection;
+    if !fresh {
+        let idle_max = (!method.is_idempotent()).then_some(settings.unsafe_reuse_max);
+        let kept = worker.idle.borrow_mut().take(instance.id, idle_max, now);
+        if let Some(connection) = kept {
+            return Ok(connection);
+        }
+    }
+    connect(instance, worker.id, alarm, settings.connect_timeout).await
+}
+
+fn head_for(worker: &Worker, pool: &Pool, member: &Member, request: &Request<'_>) -> Vec<u8> {
+    let mut out = worker.buffers.take();
+    let host = match &pool.settings.host {
+        HostField::Keep => {
+            request.head.write_request(&mut out, request.target, request.extra);
+            return out;
+        }
+        HostField::Instance => &member.authority,
+        HostField::Fixed(host) => host,
+    };
+    let mut extra = Vec::with_capacity(host.len() + request.extra.len() + 8);
+    for part in [b"Host: ", host.as_bytes(), b"\r\n", request.extra] {
+        extra.extend_from_slice(part);
+    }
+    request.head.write_request(&mut out, request.target, &extra);
+    out
+}
+
+fn judge_status(pool: &Pool, instance: &Instance, status: u16) {
+    if status >= 500 && pool.settings.evidence.judge_5xx {
+        instance.failed(Evidence::ServerError);
+    } else {
+        instance.succeeded();
+    }
+}
+
+/// Counts how a further attempt ended, if it was one.
+fn count(pool: &Pool, worker: &Worker, reason: Option<RetryReason>, outcome: RetryOutcome) {
+    if let Some(reason) = reason {
+        pool.stats.of(worker.id).retries[reason as usize][outcome as usize].increment();
+    }
+}

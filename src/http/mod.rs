@@ -7,12 +7,14 @@
 //! `trusted_proxies`.
 
 pub mod admit;
+pub mod body;
 pub mod date;
 pub mod forwarded;
 pub mod hop_by_hop;
 pub mod imitation;
 pub mod max_forwards;
 pub mod rescue;
+pub mod stack;
 pub mod trace_id;
 pub mod via;
 

@@ -6,8 +6,12 @@
 //! would go to the same instance.
 
 use std::cell::RefCell;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
 
 use super::queue::Queue;
 use crate::telemetry::stats::{PerWorker, PoolStats, WorkerId};
@@ -21,6 +25,8 @@ pub struct PoolShared {
     cursors: PerWorker<CursorCell>,
     /// Repeated attempts in flight, over all workers.
     retrying: AtomicU32,
+    /// Signalled for each of them that ends.
+    retry_ended: Notify,
 }
 
 impl PoolShared {
@@ -32,6 +38,7 @@ impl PoolShared {
             workers,
             cursors: PerWorker::new(workers),
             retrying: AtomicU32::new(0),
+            retry_ended: Notify::new(),
         })
     }
 
@@ -51,6 +58,26 @@ impl PoolShared {
             .map(|_before| RetryGuard(Arc::clone(self)))
     }
 
+    /// As [`PoolShared::try_retry`], waiting for room until `deadline`.
+    ///
+    /// When an instance dies, all requests that were there come back at once, and may be more than the budget. They are
+    /// spread over time instead of being refused: the budget is there to keep repeats from drowning what is left of the
+    /// pool, and a bounded number at a time does that.
+    ///
+    /// # Cancel safety
+    /// A request that is dropped while it waits passes on what it was woken for.
+    pub async fn wait_retry(self: &Arc<Self>, allowed: impl Fn() -> u32, deadline: Instant) -> Option<RetryGuard> {
+        loop {
+            let mut ended = pin!(self.retry_ended.notified());
+            // Before the look, so that an end between look and wait is not missed.
+            ended.as_mut().enable();
+            if let Some(guard) = self.try_retry(allowed()) {
+                return Some(guard);
+            }
+            timeout_at(deadline, ended).await.ok()?;
+        }
+    }
+
     pub(super) fn cursor(&self, worker: WorkerId) -> Cursor<'_> {
         Cursor { cell: self.cursors.of(worker), worker, workers: self.workers }
     }
@@ -63,6 +90,7 @@ pub struct RetryGuard(Arc<PoolShared>);
 impl Drop for RetryGuard {
     fn drop(&mut self) {
         self.0.retrying.fetch_sub(1, Ordering::Relaxed);
+        self.0.retry_ended.notify_one();
     }
 }
 

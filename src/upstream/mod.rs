@@ -1,1 +1,69 @@
-//! (see ARCHITECTURE.md)
+//! Connections to instances: making them, keeping the unused ones, and judging what went wrong.
+
+pub mod connect;
+pub mod reuse;
+
+use std::sync::Arc;
+
+use tokio::net::TcpStream;
+
+use crate::pool::instance::Instance;
+use crate::telemetry::stats::{InstanceShard, WorkerId};
+
+/// A connection to an instance.
+#[derive(Debug)]
+pub struct Connection {
+    /// The socket.
+    pub stream: TcpStream,
+    /// Whether a request went over it before this one.
+    pub reused: bool,
+    instance: Arc<Instance>,
+    worker: WorkerId,
+    parked: bool,
+}
+
+impl Connection {
+    fn new(stream: TcpStream, instance: &Arc<Instance>, worker: WorkerId) -> Self {
+        let connection = Self { stream, reused: false, instance: Arc::clone(instance), worker, parked: false };
+        connection.shard().connections_opened.increment();
+        connection.shard().connections_open.increment();
+        connection
+    }
+
+    /// The instance that it leads to.
+    #[must_use]
+    pub fn instance(&self) -> &Arc<Instance> {
+        &self.instance
+    }
+
+    /// Where it is counted.
+    #[must_use]
+    pub fn shard(&self) -> &InstanceShard {
+        self.instance.stats.of(self.worker)
+    }
+
+    /// It is idle from now on.
+    fn park(mut self) -> Self {
+        self.shard().connections_idle.increment();
+        self.parked = true;
+        self
+    }
+
+    /// It is in use again.
+    fn unpark(mut self) -> Self {
+        self.shard().connections_idle.subtract(1);
+        self.shard().connections_reused.increment();
+        self.parked = false;
+        self.reused = true;
+        self
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if self.parked {
+            self.shard().connections_idle.subtract(1);
+        }
+        self.shard().connections_open.subtract(1);
+    }
+}

@@ -282,6 +282,7 @@ fn check_retry(file: &file::Retry, probe: &Probe, header: Option<&Span>, problem
         retries: file.retries.value as u32,
         budget_percent: file.budget_percent.value as u32,
         budget_min: file.budget_min.value as u32,
+        budget_wait: file.budget_wait.value,
         body_bytes_max: file.body_bytes_max.value.0 as usize,
         deadline: file.deadline.value,
     }

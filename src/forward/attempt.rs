@@ -1,0 +1,331 @@
+//! One attempt: the request goes out on a connection, until a response head is there or it is clear that none will be.
+//!
+//! The response is read while the request is still being sent: an instance may answer early (413, 401) and stop reading,
+//! and its answer is the client's. Interim answers (RFC 9110 section 15.2) are passed on as they come.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::io::AsyncWrite;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tokio_util::io::poll_read_buf;
+
+use super::retry::Failure;
+use crate::cause::Cause;
+use crate::config::model::PoolConnection;
+use crate::http::body::{Pipe, PipeError, Wait};
+use crate::http::hop_by_hop;
+use crate::http1::framing::{self, BodyLength, FramingError};
+use crate::http1::head::{Head, HeadError, Method, Version};
+use crate::http1::name::Name;
+use crate::http1::read::{HeadLimits, HeadScanner, Scan};
+use crate::upstream::Connection;
+use crate::worker::alarm::{Alarm, Ring};
+
+/// Interim answers per request; more are not HTTP but an attack on the client.
+const INTERIM_MAX: usize = 32;
+
+/// Bytes of further requests that are read ahead while a response is awaited. Reading ahead is how a client that leaves
+/// is noticed.
+const AHEAD_BYTES_MAX: usize = 8 * 1024;
+
+/// The client's side of an exchange.
+#[derive(Debug)]
+pub struct ClientSide<'a> {
+    /// The client's connection.
+    pub stream: &'a mut TcpStream,
+    /// Whether the client closed its sending side.
+    pub ended: &'a mut bool,
+    /// Whether that means that it has left.
+    pub abort_on_close: bool,
+    /// Interim answers that are not written yet; they go before the final one.
+    pub interim: Vec<u8>,
+    /// What the client speaks: interim answers are for HTTP/1.1 only.
+    pub version: Version,
+    /// The longest pause within a request body.
+    pub body_timeout: Duration,
+}
+
+impl ClientSide<'_> {
+    /// Writes what waits of interim answers, as far as the client takes it.
+    ///
+    /// # Errors
+    /// The client has left.
+    fn poll_interim(&mut self, context: &mut Context<'_>) -> Result<(), Cause> {
+        while !self.interim.is_empty() {
+            match Pin::new(&mut *self.stream).poll_write(context, &self.interim) {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(Ok(count @ 1..)) => drop(self.interim.drain(..count)),
+                Poll::Ready(Ok(0) | Err(_)) => return Err(Cause::ClientClosed),
+            }
+        }
+        Ok(())
+    }
+
+    /// Watches for the end of the client, reading ahead what it sends meanwhile.
+    ///
+    /// # Errors
+    /// The client has left.
+    pub fn poll_left(&mut self, context: &mut Context<'_>, ahead: &mut Vec<u8>) -> Result<(), Cause> {
+        while !*self.ended && ahead.len() < AHEAD_BYTES_MAX {
+            match self.stream.poll_read_ready(context) {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(Err(_)) => return Err(Cause::ClientClosed),
+                Poll::Ready(Ok(())) => {}
+            }
+            match poll_read_buf(Pin::new(&mut *self.stream), context, ahead) {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(Err(_)) => return Err(Cause::ClientClosed),
+                Poll::Ready(Ok(0)) => *self.ended = true,
+                Poll::Ready(Ok(_)) => {}
+            }
+        }
+        if *self.ended && self.abort_on_close { Err(Cause::ClientClosed) } else { Ok(()) }
+    }
+}
+
+/// Why an attempt brought no response head.
+#[derive(Debug, Error)]
+pub enum AttemptError {
+    /// The connection or the instance failed before a response head: perhaps another attempt may follow.
+    #[error("{}", cause.code())]
+    Failed {
+        /// What the rules for another attempt call it.
+        failure: Failure,
+        /// What logs and metrics call it.
+        cause: Cause,
+    },
+    /// The instance sent something that is not a response.
+    #[error("response is malformed: {0}")]
+    BadResponse(BadResponse),
+    /// The client left, stalled, or sent something that is not a body.
+    #[error("client failed: {}", .0.code())]
+    Client(Cause),
+}
+
+/// What is wrong with a response.
+#[derive(Debug, Error)]
+pub enum BadResponse {
+    /// Its head does not parse.
+    #[error(transparent)]
+    Head(#[from] HeadError),
+    /// The end of its body is ambiguous.
+    #[error(transparent)]
+    Framing(#[from] FramingError),
+    /// It switches to a protocol that the client did not ask for (RFC 9110 section 15.2.2).
+    #[error("101 that nobody asked for")]
+    UnaskedUpgrade,
+    /// Too many interim answers.
+    #[error("more than {INTERIM_MAX} interim answers")]
+    TooManyInterim,
+}
+
+/// A response head, and how its body ends.
+#[derive(Debug)]
+pub struct Answer {
+    /// As it came.
+    pub head: Head,
+    /// By RFC 9112 section 6.3.
+    pub length: BodyLength,
+}
+
+/// One attempt in progress.
+pub struct Attempt<'a, 'c> {
+    client: &'a mut ClientSide<'c>,
+    connection: &'a mut Connection,
+    request: &'a mut Pipe,
+    method: Method,
+    /// Value of the request's `Upgrade`, if it asks for one.
+    upgrade: Option<&'a [u8]>,
+    settings: &'a PoolConnection,
+    buffer: Vec<u8>,
+    scanner: HeadScanner,
+    /// Whether the request is still being sent; over when it is through, or the instance stopped reading.
+    sending: bool,
+    interims: usize,
+    moved_at: Instant,
+}
+
+impl<'a, 'c> Attempt<'a, 'c> {
+    /// Begins to send `request` (whose head is set). `buffer` is empty, and becomes the response head's.
+    pub fn new(
+        client: &'a mut ClientSide<'c>,
+        connection: &'a mut Connection,
+        request: &'a mut Pipe,
+        method: Method,
+        upgrade: Option<&'a [u8]>,
+        settings: &'a PoolConnection,
+        buffer: Vec<u8>,
+        now: Instant,
+    ) -> Self {
+        Self {
+            client,
+            connection,
+            request,
+            method,
+            upgrade,
+            settings,
+            buffer,
+            scanner: HeadScanner::response(),
+            sending: true,
+            interims: 0,
+            moved_at: now,
+        }
+    }
+
+    /// Waits for the response head, a failure, or the alarm.
+    ///
+    /// # Errors
+    /// See [`AttemptError`].
+    pub async fn run(&mut self, alarm: &Alarm) -> Result<Answer, AttemptError> {
+        let result = std::future::poll_fn(|context| self.poll(context, alarm)).await;
+        alarm.clear();
+        result
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>, alarm: &Alarm) -> Poll<Result<Answer, AttemptError>> {
+        if self.sending {
+            self.poll_send(context)?;
+        }
+        if let Poll::Ready(answer) = self.poll_receive(context)? {
+            return Poll::Ready(Ok(answer));
+        }
+        self.client.poll_interim(context).map_err(AttemptError::Client)?;
+        if self.request.is_received() {
+            self.client.poll_left(context, self.request.surplus()).map_err(AttemptError::Client)?;
+        }
+        if self.request.has_moved() {
+            self.moved_at = alarm.now();
+        }
+        let stalled_client = self.sending && self.request.wait() == Wait::Source;
+        alarm.set(
+            self.moved_at
+                + if stalled_client {
+                    self.client.body_timeout
+                } else if self.sending {
+                    self.settings.request_write_timeout
+                } else {
+                    self.settings.response_head_timeout
+                },
+        );
+        alarm.poll_ring(context).map(|ring| {
+            Err(match ring {
+                Ring::Deadline | Ring::Close | Ring::Published if stalled_client => {
+                    AttemptError::Client(Cause::RequestBodyTimeout)
+                }
+                Ring::Deadline | Ring::Close | Ring::Published => {
+                    AttemptError::Failed { failure: Failure::Timeout, cause: Cause::ResponseHeaderTimeout }
+                }
+                Ring::Ejected => AttemptError::Failed { failure: Failure::Ejected, cause: Cause::Ejected },
+            })
+        })
+    }
+
+    fn poll_send(&mut self, context: &mut Context<'_>) -> Result<(), AttemptError> {
+        match self.request.poll(context, self.client.stream, &mut self.connection.stream) {
+            Poll::Pending => Ok(()),
+            Poll::Ready(Ok(())) => {
+                self.sending = false;
+                Ok(())
+            }
+            // It reads no more. Perhaps it has answered already; if not, reading will tell how it ended.
+            Poll::Ready(Err(PipeError::Sink(_))) => {
+                self.sending = false;
+                Ok(())
+            }
+            Poll::Ready(Err(error)) => Err(AttemptError::Client(client_cause(&error))),
+        }
+    }
+
+    fn poll_receive(&mut self, context: &mut Context<'_>) -> Poll<Result<Answer, AttemptError>> {
+        let limits = HeadLimits {
+            bytes_max: self.settings.response_head_bytes_max,
+            target_bytes_max: usize::MAX,
+            fields_max: self.settings.response_fields_max,
+        };
+        loop {
+            match poll_read_buf(Pin::new(&mut self.connection.stream), context, &mut self.buffer) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(1..)) => {}
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(self.ended())),
+            }
+            while !self.buffer.is_empty() {
+                match self.scanner.scan(&self.buffer, &limits).map_err(bad)? {
+                    Scan::Partial { .. } => break,
+                    Scan::Complete { start, end } => {
+                        let buffer = std::mem::take(&mut self.buffer);
+                        let head = Head::response(buffer, start, end, limits.fields_max)
+                            .map_err(|(error, _buffer)| bad(error))?;
+                        if let Some(answer) = self.judge(head)? {
+                            return Poll::Ready(Ok(answer));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes a final answer, or passes an interim one on.
+    fn judge(&mut self, mut head: Head) -> Result<Option<Answer>, AttemptError> {
+        if head.status() == 101 && !self.offered(&head) {
+            return Err(bad(BadResponse::UnaskedUpgrade));
+        }
+        let length = framing::response_body(&head, self.method).map_err(bad)?;
+        if !(100..200).contains(&head.status()) || head.status() == 101 {
+            return Ok(Some(Answer { head, length }));
+        }
+        self.interims += 1;
+        if self.interims > INTERIM_MAX {
+            return Err(bad(BadResponse::TooManyInterim));
+        }
+        if self.client.version == Version::Http11 {
+            hop_by_hop::response(&mut head, hop_by_hop::Upgrade::Drop);
+            head.write_response(&mut self.client.interim, b"");
+        }
+        let (mut bytes, end) = head.into_parts();
+        bytes.drain(..end);
+        self.buffer = bytes;
+        self.scanner = HeadScanner::response();
+        Ok(None)
+    }
+
+    /// Whether the request offered every protocol that a 101 switches to.
+    fn offered(&self, head: &Head) -> bool {
+        fn members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+            value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|member| !member.is_empty())
+        }
+        let Some(offered) = self.upgrade else { return false };
+        let mut chosen = head.all(Name::Upgrade).flat_map(members).peekable();
+        chosen.peek().is_some()
+            && chosen.all(|protocol| members(offered).any(|offer| offer.eq_ignore_ascii_case(protocol)))
+    }
+
+    /// The connection ended before a response head.
+    fn ended(&self) -> AttemptError {
+        let (failure, cause) = if !self.buffer.is_empty() || self.interims > 0 {
+            (Failure::Reset, Cause::UpstreamClosedEarly)
+        } else if self.connection.reused {
+            (Failure::Stale, Cause::UpstreamReset)
+        } else {
+            (Failure::Reset, Cause::UpstreamReset)
+        };
+        AttemptError::Failed { failure, cause }
+    }
+}
+
+fn bad(error: impl Into<BadResponse>) -> AttemptError {
+    AttemptError::BadResponse(error.into())
+}
+
+/// What a client did that stopped its request body.
+#[must_use]
+pub fn client_cause(error: &PipeError) -> Cause {
+    match error {
+        PipeError::Source(_) | PipeError::Truncated | PipeError::Sink(_) => Cause::ClientClosed,
+        PipeError::Malformed(_) => Cause::ClientBadRequest,
+        PipeError::TooLarge => Cause::RequestTooLarge,
+    }
+}

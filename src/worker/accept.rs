@@ -1,0 +1,237 @@
+//! Accepting: from the worker's own sockets, or handed over by another worker.
+//!
+//! Over `SO_REUSEPORT` sockets the kernel spreads connections by a hash, so that of four long ones two or three may land
+//! on one worker while another has none; a worker that has clearly more than another hands new ones over. Where there is
+//! one socket only, its worker hands each to the one that has the fewest. A limit on connections closes what idles
+//! longest, on whichever worker that is, before it makes a new client wait.
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, oneshot};
+use tokio::task::JoinHandle;
+
+use super::{Share, Worker, WorkerCommand};
+use crate::config::model::ListenerName;
+use crate::connection;
+use crate::snapshot::ListenerView;
+
+/// Pause after an error that does not go away by itself, such as running out of descriptors.
+const ERROR_PAUSE: Duration = Duration::from_millis(100);
+
+/// The longest wait for room before the limits are looked at again.
+const ROOM_PAUSE: Duration = Duration::from_millis(100);
+
+/// A worker's listening sockets.
+#[derive(Default)]
+pub(super) struct Acceptors(Vec<Acceptor>);
+
+struct Acceptor {
+    listener: ListenerName,
+    address: SocketAddr,
+    stop: Rc<Notify>,
+    task: JoinHandle<()>,
+}
+
+impl Acceptors {
+    pub(super) fn start(
+        &mut self,
+        worker: &Rc<Worker>,
+        listener: ListenerName,
+        address: SocketAddr,
+        socket: std::net::TcpListener,
+        share: Share,
+    ) {
+        let socket = match TcpListener::from_std(socket) {
+            Ok(socket) => socket,
+            Err(error) => {
+                tracing::error!(%listener, %address, %error, "cannot accept on a socket");
+                return;
+            }
+        };
+        let stop = Rc::new(Notify::new());
+        let task = tokio::task::spawn_local(accept_until(
+            Rc::clone(worker),
+            listener.clone(),
+            socket,
+            share,
+            Rc::clone(&stop),
+        ));
+        self.0.push(Acceptor { listener, address, stop, task });
+    }
+
+    /// Stops one; `done` is answered when its queue is empty and its socket closed.
+    pub(super) fn stop(&mut self, listener: &ListenerName, address: SocketAddr, done: oneshot::Sender<()>) {
+        let place = self.0.iter().position(|acceptor| acceptor.listener == *listener && acceptor.address == address);
+        let Some(acceptor) = place.map(|place| self.0.swap_remove(place)) else {
+            // Not here: closed is what was asked for.
+            let _gone = done.send(()).is_err();
+            return;
+        };
+        tokio::task::spawn_local(async move {
+            acceptor.end().await;
+            let _gone = done.send(()).is_err();
+        });
+    }
+
+    pub(super) async fn stop_all(&mut self) {
+        for acceptor in self.0.drain(..) {
+            acceptor.end().await;
+        }
+    }
+}
+
+impl Acceptor {
+    async fn end(self) {
+        self.stop.notify_one();
+        if let Err(error) = self.task.await {
+            tracing::error!(listener = %self.listener, %error, "accepting ended badly");
+        }
+    }
+}
+
+/// Accepts until told to stop, then takes what is in the queue already: those clients have connected.
+async fn accept_until(worker: Rc<Worker>, listener: ListenerName, socket: TcpListener, share: Share, stop: Rc<Notify>) {
+    loop {
+        // Cancel safe: `accept` takes a connection from the queue only when it returns it.
+        let accepted = tokio::select! {
+            biased;
+            accepted = socket.accept() => accepted,
+            () = stop.notified() => break,
+        };
+        match accepted {
+            Ok((stream, peer)) => place(&worker, &listener, stream, peer, share).await,
+            Err(error) => pause_after(&error, &listener).await,
+        }
+    }
+    while let Some(accepted) = accept_now(&socket).await {
+        match accepted {
+            Ok((stream, peer)) => place(&worker, &listener, stream, peer, share).await,
+            Err(error) if is_client_error(&error) => {}
+            Err(error) => {
+                tracing::error!(%listener, %error, "cannot empty the accept queue, its clients are reset");
+                return;
+            }
+        }
+    }
+}
+
+/// The next connection in the queue, if there is one now.
+async fn accept_now(socket: &TcpListener) -> Option<io::Result<(TcpStream, SocketAddr)>> {
+    std::future::poll_fn(|context| {
+        Poll::Ready(match socket.poll_accept(context) {
+            Poll::Ready(accepted) => Some(accepted),
+            Poll::Pending => None,
+        })
+    })
+    .await
+}
+
+/// Whether it concerns the one connection only, which its client gave up (accept(2)).
+fn is_client_error(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
+    )
+}
+
+async fn pause_after(error: &io::Error, listener: &ListenerName) {
+    if !is_client_error(error) {
+        // Out of descriptors or memory: accepting at once again would spin, and giving up would end the service.
+        tracing::error!(%listener, %error, "cannot accept connections, trying again");
+        tokio::time::sleep(ERROR_PAUSE).await;
+    }
+}
+
+/// Finds the worker that serves a new connection.
+async fn place(worker: &Rc<Worker>, listener: &ListenerName, stream: TcpStream, peer: SocketAddr, share: Share) {
+    make_room(worker, listener).await;
+    let target = target(worker, share);
+    if target == worker.id.0 {
+        serve(worker, listener, stream, peer);
+        return;
+    }
+    let Ok(socket) = stream.into_std() else { return };
+    let command = WorkerCommand::Accepted { listener: listener.clone(), socket, peer };
+    if let Err(error) = worker.crowd.workers[target].commands.try_send(command)
+        && let WorkerCommand::Accepted { listener, socket, peer } = error.into_inner()
+    {
+        adopt(worker, &listener, socket, peer);
+    }
+}
+
+/// The number of the worker that should serve one more connection.
+fn target(worker: &Worker, share: Share) -> usize {
+    let workers = &worker.crowd.workers;
+    let mine = worker.handle().connections();
+    let Some((fewest, at)) = workers.iter().enumerate().map(|(at, handle)| (handle.connections(), at)).min() else {
+        return worker.id.0;
+    };
+    // An eighth of tolerance: with many connections a handover, which costs two wake-ups, buys nothing.
+    let enough = match share {
+        Share::OnePerWorker => fewest + fewest / 8,
+        Share::Only => fewest,
+    };
+    if mine <= enough { worker.id.0 } else { at }
+}
+
+/// Serves a connection that another worker accepted.
+pub(super) fn adopt(worker: &Rc<Worker>, listener: &ListenerName, socket: std::net::TcpStream, peer: SocketAddr) {
+    match TcpStream::from_std(socket) {
+        Ok(stream) => serve(worker, listener, stream, peer),
+        Err(error) => tracing::error!(%listener, %error, "cannot serve a connection"),
+    }
+}
+
+fn serve(worker: &Rc<Worker>, listener: &ListenerName, stream: TcpStream, peer: SocketAddr) {
+    let view = worker.view();
+    // Its listener went while it was on its way: it is told so by the close, as those in the accept queue are.
+    let Some(listener_view) = view.listener(listener) else { return };
+    let alarm = worker.alarms.register(worker.group(listener));
+    let open = worker.open(&listener_view.stats);
+    let (worker, listener_view) = (Rc::clone(worker), Arc::clone(listener_view));
+    tokio::task::spawn_local(async move {
+        connection::serve(&worker, listener_view, stream, peer, &alarm).await;
+        drop(open);
+    });
+}
+
+/// Waits until one more connection is within the limits, and has one closed that idles, if there is one.
+async fn make_room(worker: &Rc<Worker>, listener: &ListenerName) {
+    let crowd = &worker.crowd;
+    loop {
+        let view = worker.view();
+        let Some(listener_view) = view.listener(listener) else { return };
+        let Some(full) = full(worker, listener_view, view.config.runtime.connections_max) else { return };
+        let group = full.as_ref().map(|name| worker.group(name));
+        if !worker.alarms.evict_idle(group) {
+            // None of ours: the others look, too. A full inbox means that they are at it already.
+            for (at, other) in crowd.workers.iter().enumerate() {
+                if at != worker.id.0 {
+                    let command = WorkerCommand::EvictIdle { listener: full.clone() };
+                    let _full = other.commands.try_send(command).is_err();
+                }
+            }
+        }
+        crowd.waiting.fetch_add(1, Ordering::Relaxed);
+        let freed = crowd.freed.notified();
+        let _pause_over = tokio::time::timeout(ROOM_PAUSE, freed).await.is_err();
+        crowd.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Which limit is reached: this listener's (its name), that of all (`None` inside), or none.
+fn full(worker: &Worker, listener: &ListenerView, connections_max: usize) -> Option<Option<ListenerName>> {
+    let here = listener.stats.sum(|shard| &shard.open);
+    if here >= listener.settings.connections_max as u64 {
+        return Some(Some(listener.settings.name.clone()));
+    }
+    let all: usize = worker.crowd.workers.iter().map(super::WorkerHandle::connections).sum();
+    (all >= connections_max).then_some(None)
+}

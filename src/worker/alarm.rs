@@ -1,0 +1,355 @@
+//! One timer per worker instead of one per wait.
+//!
+//! Arming and cancelling a runtime timer per request costs 10 % of the whole proxying; a deadline here is one store.
+//! Each connection owns an [`Alarm`] and waits through [`Alarm::run`]; the worker's [`Alarms::tick`] looks at all of
+//! them every [`TICK`] and rings those whose deadline has passed. What else may end a wait from outside rings the same
+//! bell: an instance that was ejected while its response head is awaited, a drain, an eviction. So deadlines are coarse
+//! (late by one tick at most), which is fine for waits of 100 ms and more.
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::pool::instance::{Health, Instance};
+
+/// How often deadlines are looked at.
+pub const TICK: Duration = Duration::from_millis(50);
+
+/// Why a wait ended from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ring {
+    /// The deadline has passed.
+    Deadline,
+    /// The instance that the connection waits for was ejected.
+    Ejected,
+    /// The connection idles, and is to end: drain or eviction.
+    Close,
+    /// The connection idles, and a new snapshot was published: it must let go of the old one, or a connection that
+    /// stays idle for long would keep all of it in memory.
+    Published,
+}
+
+/// What a connection is doing, as far as others must know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Between requests: may be closed at any time without loss.
+    Idle { since: Instant },
+    /// In a request.
+    Busy,
+}
+
+#[derive(Debug)]
+struct Entry {
+    deadline: Cell<Option<Instant>>,
+    phase: Cell<Phase>,
+    ring: Cell<Option<Ring>>,
+    attempt: RefCell<Option<Arc<Instance>>>,
+    waker: RefCell<Option<Waker>>,
+    /// Which listener the connection came in on: a number of the owner's choice.
+    group: usize,
+}
+
+impl Entry {
+    fn ring(&self, ring: Ring) {
+        self.ring.set(Some(ring));
+        // Taken out first: waking may run code that looks at this entry.
+        let waker = self.waker.borrow_mut().take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    fn lost(&self) -> bool {
+        self.attempt.borrow().as_ref().is_some_and(|instance| {
+            let state = instance.state();
+            state.health == Health::Down || state.ejected
+        })
+    }
+}
+
+/// All alarms of a worker.
+#[derive(Debug)]
+pub struct Alarms {
+    entries: RefCell<Vec<Option<Rc<Entry>>>>,
+    free: RefCell<Vec<usize>>,
+    /// The time of the last tick: enough for deadlines of body progress, and free.
+    now: Cell<Instant>,
+    registered: Notify,
+    /// Where the search for a connection to evict goes on.
+    cursor: Cell<usize>,
+}
+
+impl Default for Alarms {
+    fn default() -> Self {
+        Self {
+            entries: RefCell::default(),
+            free: RefCell::default(),
+            now: Cell::new(Instant::now()),
+            registered: Notify::new(),
+            cursor: Cell::new(0),
+        }
+    }
+}
+
+impl Alarms {
+    /// An alarm for one connection. `group` says which connections [`Alarms::evict_idle`] means together.
+    #[must_use]
+    pub fn register(self: &Rc<Self>, group: usize) -> Alarm {
+        let entry = Rc::new(Entry {
+            deadline: Cell::new(None),
+            phase: Cell::new(Phase::Busy),
+            ring: Cell::new(None),
+            attempt: RefCell::new(None),
+            waker: RefCell::new(None),
+            group,
+        });
+        let free = self.free.borrow_mut().pop();
+        let mut entries = self.entries.borrow_mut();
+        let key = free.unwrap_or(entries.len());
+        if key == entries.len() {
+            entries.push(None);
+        }
+        if entries.len() == self.free.borrow().len() + 1 {
+            self.now.set(Instant::now());
+            self.registered.notify_one();
+        }
+        entries[key] = Some(Rc::clone(&entry));
+        Alarm { alarms: Rc::clone(self), entry, key }
+    }
+
+    /// The time of the last tick, at most [`TICK`] ago (while there are connections).
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        self.now.get()
+    }
+
+    /// Rings what is due, for as long as the worker lives. `extra` runs with each tick that has connections.
+    pub async fn run(&self, mut extra: impl FnMut(Instant)) {
+        loop {
+            if self.is_empty() {
+                self.registered.notified().await;
+            }
+            tokio::time::sleep(TICK).await;
+            let now = Instant::now();
+            self.tick(now);
+            extra(now);
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.entries.borrow().len() == self.free.borrow().len()
+    }
+
+    fn tick(&self, now: Instant) {
+        self.now.set(now);
+        for entry in self.entries.borrow().iter().flatten() {
+            if entry.deadline.get().is_some_and(|deadline| deadline <= now) {
+                entry.ring(Ring::Deadline);
+            } else if entry.lost() {
+                entry.ring(Ring::Ejected);
+            }
+        }
+    }
+
+    /// Rings all connections that idle: [`Ring::Close`] or [`Ring::Published`].
+    pub fn ring_idle(&self, ring: Ring) {
+        for entry in self.entries.borrow().iter().flatten() {
+            if matches!(entry.phase.get(), Phase::Idle { .. }) && entry.ring.get() != Some(Ring::Close) {
+                entry.ring(ring);
+            }
+        }
+    }
+
+    /// Ends one connection that has been idle for long, to make room. Looks at a sample, so that a flood of
+    /// connections does not make this quadratic. Returns whether there was one.
+    pub fn evict_idle(&self, group: Option<usize>) -> bool {
+        const SAMPLE: usize = 64;
+        let entries = self.entries.borrow();
+        let mut oldest: Option<(Instant, &Rc<Entry>)> = None;
+        let mut seen = 0;
+        for offset in 0..entries.len() {
+            let index = (self.cursor.get() + offset) % entries.len();
+            let Some(entry) = &entries[index] else { continue };
+            if let Phase::Idle { since } = entry.phase.get()
+                && group.is_none_or(|group| group == entry.group)
+                && entry.ring.get() != Some(Ring::Close)
+            {
+                seen += 1;
+                if oldest.is_none_or(|(time, _)| since < time) {
+                    oldest = Some((since, entry));
+                }
+                if seen == SAMPLE {
+                    self.cursor.set(index);
+                    break;
+                }
+            }
+        }
+        oldest.inspect(|(_, entry)| entry.ring(Ring::Close)).is_some()
+    }
+}
+
+/// One connection's alarm; see the module.
+#[derive(Debug)]
+pub struct Alarm {
+    alarms: Rc<Alarms>,
+    entry: Rc<Entry>,
+    key: usize,
+}
+
+impl Alarm {
+    /// The time of the worker's last tick.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        self.alarms.now()
+    }
+
+    /// Waits for `future`, at most until `deadline`.
+    ///
+    /// # Errors
+    /// The [`Ring`] that ended the wait.
+    ///
+    /// # Cancel safety
+    /// As safe as `future`.
+    pub async fn run<F: Future>(&self, deadline: Instant, future: F) -> Result<F::Output, Ring> {
+        let mut future = pin!(future);
+        self.set(deadline);
+        let result = poll_fn(|context| match future.as_mut().poll(context) {
+            Poll::Ready(output) => Poll::Ready(Ok(output)),
+            Poll::Pending => self.poll_ring(context).map(Err),
+        })
+        .await;
+        self.entry.deadline.set(None);
+        result
+    }
+
+    /// As [`Alarm::run`], while the connection has no request: it may be closed from outside meanwhile.
+    ///
+    /// # Errors
+    /// The [`Ring`] that ended the wait.
+    pub async fn run_idle<F: Future>(&self, deadline: Instant, future: F) -> Result<F::Output, Ring> {
+        self.entry.phase.set(Phase::Idle { since: self.now() });
+        let result = self.run(deadline, future).await;
+        self.entry.phase.set(Phase::Busy);
+        result
+    }
+
+    /// Sets the deadline that [`Alarm::poll_ring`] waits for.
+    pub fn set(&self, deadline: Instant) {
+        self.entry.deadline.set(Some(deadline));
+        self.entry.ring.set(None);
+    }
+
+    /// No deadline until the next [`Alarm::set`].
+    pub fn clear(&self) {
+        self.entry.deadline.set(None);
+        self.entry.ring.set(None);
+    }
+
+    /// Ready when the alarm has rung.
+    pub fn poll_ring(&self, context: &mut Context<'_>) -> Poll<Ring> {
+        if let Some(ring) = self.entry.ring.take() {
+            return Poll::Ready(ring);
+        }
+        let mut waker = self.entry.waker.borrow_mut();
+        if !waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
+            *waker = Some(context.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    /// From now on the ejection of `instance` rings; `None`: no longer.
+    pub fn attempt(&self, instance: Option<&Arc<Instance>>) {
+        *self.entry.attempt.borrow_mut() = instance.cloned();
+    }
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        self.alarms.entries.borrow_mut()[self.key] = None;
+        self.alarms.free.borrow_mut().push(self.key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn alarms() -> Rc<Alarms> {
+        Rc::new(Alarms::default())
+    }
+
+    async fn with_ticks<T>(alarms: &Rc<Alarms>, test: impl Future<Output = T>) -> T {
+        tokio::select! {
+            output = test => output,
+            () = alarms.run(|_| {}) => unreachable!("runs for ever"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_ends_at_its_deadline_or_one_tick_later() {
+        let alarms = alarms();
+        let alarm = alarms.register(0);
+        let start = Instant::now();
+        let wait = alarm.run(start + Duration::from_secs(2), std::future::pending::<()>());
+        assert_eq!(with_ticks(&alarms, wait).await, Err(Ring::Deadline));
+        assert!(start.elapsed() >= Duration::from_secs(2));
+        assert!(start.elapsed() <= Duration::from_secs(2) + TICK);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_ring_that_came_too_late_does_not_end_the_next_wait() {
+        let alarms = alarms();
+        let alarm = alarms.register(0);
+        alarm.entry.ring(Ring::Deadline);
+        let start = Instant::now();
+        let wait = alarm.run(start + Duration::from_secs(1), std::future::pending::<()>());
+        assert_eq!(with_ticks(&alarms, wait).await, Err(Ring::Deadline));
+        assert!(start.elapsed() >= Duration::from_secs(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_idle_connections_are_closed_from_outside() {
+        let alarms = alarms();
+        let (idle, busy) = (alarms.register(0), alarms.register(0));
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let both = async {
+            tokio::join!(idle.run_idle(deadline, std::future::pending::<()>()), async {
+                let wait = busy.run(deadline, tokio::time::sleep(Duration::from_secs(1)));
+                tokio::join!(wait, async { alarms.ring_idle(Ring::Close) }).0
+            })
+        };
+        assert_eq!(with_ticks(&alarms, both).await, (Err(Ring::Close), Ok(())));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_connection_that_idles_longest_is_evicted_first() {
+        let alarms = alarms();
+        let (old, young) = (alarms.register(0), alarms.register(0));
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let test = async {
+            tokio::select! {
+                ring = old.run_idle(deadline, std::future::pending::<()>()) => assert_eq!(ring, Err(Ring::Close)),
+                _ = async {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    young.run_idle(deadline, std::future::pending::<()>()).await
+                } => panic!("the younger one was evicted"),
+                () = async {
+                    tokio::time::sleep(Duration::from_secs(2)).await;
+                    assert!(alarms.evict_idle(None));
+                    std::future::pending().await
+                } => {}
+            }
+        };
+        with_ticks(&alarms, test).await;
+        drop((old, young));
+        assert!(!alarms.evict_idle(None), "nobody is left");
+        assert!(alarms.is_empty());
+    }
+}

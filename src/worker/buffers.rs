@@ -1,0 +1,44 @@
+//! Buffers between uses: a connection that waits holds none.
+
+use std::cell::RefCell;
+
+/// Size of a fresh buffer: a head, and mostly the whole message.
+pub const BUFFER_BYTES: usize = 8 * 1024;
+
+/// Bodies that keep filling their buffer get larger ones, up to this.
+pub const BUFFER_BYTES_MAX: usize = 256 * 1024;
+
+/// Buffers that grew beyond this go back to the allocator.
+const KEPT_BYTES_MAX: usize = 32 * 1024;
+
+/// Unused buffers that a worker keeps.
+const KEPT_MAX: usize = 256;
+
+/// A worker's unused buffers.
+#[derive(Debug, Default)]
+pub struct Buffers(RefCell<Vec<Vec<u8>>>);
+
+impl Buffers {
+    /// An empty buffer with room for [`BUFFER_BYTES`] at least.
+    #[must_use]
+    pub fn take(&self) -> Vec<u8> {
+        self.0.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES))
+    }
+
+    /// Takes a buffer back.
+    pub fn give(&self, mut buffer: Vec<u8>) {
+        let mut free = self.0.borrow_mut();
+        if (BUFFER_BYTES..=KEPT_BYTES_MAX).contains(&buffer.capacity()) && free.len() < KEPT_MAX {
+            buffer.clear();
+            free.push(buffer);
+        }
+    }
+}
+
+/// Makes room for the next read: a buffer that the last read filled gets twice the room.
+pub fn make_room(buffer: &mut Vec<u8>) {
+    if buffer.len() == buffer.capacity() {
+        let more = buffer.capacity().clamp(BUFFER_BYTES, BUFFER_BYTES_MAX);
+        buffer.reserve_exact(more);
+    }
+}

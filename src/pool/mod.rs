@@ -279,4 +279,4 @@ fn candidate(member: &Member, tried: &[InstanceId], repeat: Repeat) -> Option<Ca
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -329,3 +329,6 @@ fn define(grouped: &Grouped, settings: &model::Pool) {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -315,3 +315,6 @@ impl Probed {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -177,3 +177,6 @@ fn says_unhealthy(body: &[u8]) -> bool {
         && serde_json::from_slice::<serde_json::Value>(body)
             .is_ok_and(|json| json["status"].as_str().is_some_and(|status| status.eq_ignore_ascii_case("unhealthy")))
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,7 +19,7 @@ use super::{Change, Evidence, Observer};
 use crate::pool::instance::Instance;
 
 /// Shortest time from one probe to another that a refusal in traffic (or an inconclusive probe) has asked for.
-pub const ASKED_INTERVAL: Duration = Duration::from_secs(1);
+pub(super) const ASKED_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How much later than its time limit a probe may end and still count as failed. Ending later than that, it says more
 /// about this machine than about the instance.
@@ -204,3 +204,6 @@ fn jittered(interval: Duration, percent: u32, random: f64) -> Duration {
     let share = f64::from(percent) / 100.0;
     interval.mul_f64((1.0 + share * (2.0 * random - 1.0)).max(0.0))
 }
+
+#[cfg(test)]
+mod tests;

@@ -50,6 +50,7 @@ pub(crate) fn settings(count: u16) -> model::Pool {
             retries: 2,
             budget_percent: 20,
             budget_min: 3,
+            budget_wait: Duration::ZERO,
             body_bytes_max: 64 * 1024,
             deadline: 60 * second,
         },

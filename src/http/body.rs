@@ -358,3 +358,176 @@ impl Pipe {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::task::Waker;
+
+    use proptest::prelude::*;
+    use tokio::io::ReadBuf;
+
+    use super::*;
+
+    /// A sender whose bytes come in pieces; after the last one it has closed.
+    struct Pieces(VecDeque<Vec<u8>>);
+
+    impl Pieces {
+        fn cut(bytes: &[u8], piece: usize) -> Self {
+            Self(bytes.chunks(piece.max(1)).map(<[u8]>::to_vec).collect())
+        }
+    }
+
+    impl AsyncRead for Pieces {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _context: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            if let Some(mut piece) = self.0.pop_front() {
+                let left = piece.split_off(piece.len().min(buffer.remaining()));
+                buffer.put_slice(&piece);
+                if !left.is_empty() {
+                    self.0.push_front(left);
+                }
+            }
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// A receiver that takes a few bytes at a time.
+    struct Narrow(Vec<u8>, usize);
+
+    impl AsyncWrite for Narrow {
+        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            let count = bytes.len().min(self.1);
+            self.0.extend_from_slice(&bytes[..count]);
+            Poll::Ready(Ok(count))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    fn run(pipe: &mut Pipe, source: &mut Pieces, sink: &mut Narrow) -> Result<(), PipeError> {
+        match pipe.poll(&mut Context::from_waker(Waker::noop()), source, sink) {
+            Poll::Ready(result) => result,
+            Poll::Pending => panic!("neither side ever waits here"),
+        }
+    }
+
+    /// Sends `body` behind a head; its first `first` bytes came with the head.
+    fn pass(length: BodyLength, encoding: Encoding, body: &[u8], first: usize, cuts: (usize, usize)) -> (Vec<u8>, Pipe) {
+        let mut pipe = Pipe::new(length, encoding, Vec::new(), None);
+        pipe.begin(&body[..first]).expect("valid");
+        pipe.head(b"HEAD|".to_vec());
+        let (mut source, mut sink) = (Pieces::cut(&body[first..], cuts.0), Narrow(Vec::new(), cuts.1.max(1)));
+        run(&mut pipe, &mut source, &mut sink).expect("valid");
+        assert!(pipe.is_finished());
+        assert_eq!(pipe.sent(), sink.0.len() as u64);
+        (sink.0, pipe)
+    }
+
+    /// The payload of a chunked body, and its trailers.
+    fn unchunked(mut bytes: Vec<u8>) -> (Vec<u8>, Vec<u8>) {
+        let mut decoder = ChunkedDecoder::default();
+        let decoded = decoder.decode(&mut bytes).expect("what we write is valid");
+        assert!(decoded.done);
+        assert_eq!(decoded.consumed, bytes.len());
+        (bytes[..decoded.data].to_vec(), decoder.trailers().to_vec())
+    }
+
+    proptest! {
+        #[test]
+        fn a_body_with_a_length_arrives_whole_however_it_is_cut(
+            body in proptest::collection::vec(any::<u8>(), 0..40_000),
+            first in 0usize..500, cuts in (1usize..9_000, 1usize..9_000),
+        ) {
+            let length = BodyLength::Length(body.len() as u64);
+            let (out, _) = pass(length, Encoding::Plain, &body, first.min(body.len()), cuts);
+            prop_assert_eq!(&out[..5], b"HEAD|");
+            prop_assert_eq!(&out[5..], &body[..]);
+        }
+
+        #[test]
+        fn a_chunked_body_arrives_whole_however_it_is_cut(
+            chunks in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..3_000), 0..8),
+            first in 0usize..500, cuts in (1usize..5_000, 1usize..5_000),
+        ) {
+            let mut body = Vec::new();
+            for chunk in &chunks {
+                body.extend_from_slice(format!("{:x};ext=1\r\n", chunk.len()).as_bytes());
+                body.extend_from_slice(chunk);
+                body.extend_from_slice(b"\r\n");
+            }
+            body.extend_from_slice(b"0\r\nX-Sum: 1\r\n\r\n");
+            let (out, _) = pass(BodyLength::Chunked, Encoding::Chunked, &body, first.min(body.len()), cuts);
+            let (payload, trailers) = unchunked(out[5..].to_vec());
+            prop_assert_eq!(payload, chunks.concat());
+            prop_assert_eq!(trailers, b"X-Sum: 1\r\n");
+        }
+    }
+
+    #[test]
+    fn what_follows_a_body_is_kept_for_the_next_message() {
+        let (out, mut pipe) = pass(BodyLength::Length(3), Encoding::Plain, b"abcNEXT", 7, (1, 9));
+        assert_eq!(out, b"HEAD|abc");
+        assert_eq!(pipe.surplus(), b"NEXT");
+    }
+
+    #[test]
+    fn a_body_that_ends_with_the_connection_gets_an_end_that_can_be_seen() {
+        let (out, _) = pass(BodyLength::UntilClose, Encoding::Chunked, b"some bytes", 4, (3, 9));
+        assert_eq!(unchunked(out[5..].to_vec()).0, b"some bytes");
+    }
+
+    #[test]
+    fn a_body_that_ends_early_is_an_error_and_gets_no_end() {
+        for (length, body) in [(BodyLength::Length(9), &b"abc"[..]), (BodyLength::Chunked, b"3\r\nabc\r\n")] {
+            let mut pipe = Pipe::new(length, Encoding::Chunked, Vec::new(), None);
+            pipe.head(Vec::new());
+            let mut sink = Narrow(Vec::new(), 100);
+            let result = run(&mut pipe, &mut Pieces::cut(body, 100), &mut sink);
+            assert!(matches!(result, Err(PipeError::Truncated)), "{length:?}");
+            assert!(!sink.0.ends_with(write::LAST_CHUNK), "{length:?}");
+        }
+    }
+
+    #[test]
+    fn a_kept_body_goes_out_again_from_its_first_byte() {
+        let mut pipe = Pipe::new(BodyLength::Length(10), Encoding::Plain, Vec::new(), None);
+        pipe.keep(10);
+        pipe.begin(b"01234").expect("valid");
+        pipe.head(b"A|".to_vec());
+        let mut source = Pieces::cut(b"56789", 2);
+        run(&mut pipe, &mut source, &mut Narrow(Vec::new(), 3)).expect("valid");
+        assert!(pipe.can_restart());
+        pipe.restart();
+        pipe.head(b"B|".to_vec());
+        let mut again = Narrow(Vec::new(), 4);
+        run(&mut pipe, &mut source, &mut again).expect("valid");
+        assert_eq!(again.0, b"B|0123456789");
+    }
+
+    #[test]
+    fn a_body_that_is_too_long_to_keep_cannot_go_out_again() {
+        let mut pipe = Pipe::new(BodyLength::Length(11), Encoding::Plain, Vec::new(), None);
+        pipe.keep(10);
+        pipe.head(Vec::new());
+        let mut sink = Narrow(Vec::new(), 100);
+        run(&mut pipe, &mut Pieces::cut(b"0123456789x", 4), &mut sink).expect("valid");
+        assert_eq!(sink.0, b"0123456789x");
+        assert!(!pipe.can_restart());
+    }
+
+    #[test]
+    fn a_body_over_the_limit_is_refused() {
+        let mut pipe = Pipe::new(BodyLength::Chunked, Encoding::Chunked, Vec::new(), Some(3));
+        assert!(matches!(pipe.begin(b"4\r\nabcd\r\n"), Err(PipeError::TooLarge)));
+    }
+}

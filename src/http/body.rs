@@ -422,7 +422,13 @@ mod tests {
     }
 
     /// Sends `body` behind a head; its first `first` bytes came with the head.
-    fn pass(length: BodyLength, encoding: Encoding, body: &[u8], first: usize, cuts: (usize, usize)) -> (Vec<u8>, Pipe) {
+    fn pass(
+        length: BodyLength,
+        encoding: Encoding,
+        body: &[u8],
+        first: usize,
+        cuts: (usize, usize),
+    ) -> (Vec<u8>, Pipe) {
         let mut pipe = Pipe::new(length, encoding, Vec::new(), None);
         pipe.begin(&body[..first]).expect("valid");
         pipe.head(b"HEAD|".to_vec());

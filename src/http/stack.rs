@@ -5,8 +5,8 @@
 //! request to an instance; what comes back goes the same way in reverse. Every request ends in [`Record::finish`], with
 //! one line of log and one count, whatever happened to it.
 
+use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
@@ -18,10 +18,11 @@ use tokio_util::io::poll_read_buf;
 use super::admit::{self, Admitted};
 use super::body::{Encoding, Pipe, PipeError, Wait};
 use super::date::HttpDate;
+use super::forwarded::{self, Peer};
 use super::max_forwards::{self, Onward};
 use super::rescue::{self, Rescue};
 use super::trace_id::{self, TraceId};
-use super::{Refusal, forwarded, hop_by_hop, imitation, via};
+use super::{Refusal, hop_by_hop, imitation, via};
 use crate::cause::Cause;
 use crate::config::model;
 use crate::connection::{After, Client, Presence};
@@ -46,9 +47,9 @@ pub async fn serve(worker: &Worker, client: &mut Client, alarm: &Alarm) -> After
     let read = read_head(worker, client, alarm).await;
     // Not before the head is whole: a reload may have come while it dripped in, and the request belongs to what holds now.
     let presence = client.refresh(&worker.view());
-    let listener = Arc::clone(&client.listener);
     let stay = presence == Presence::Listed && !worker.draining();
-    let mut exchange = Exchange { worker, alarm, listener: &listener, client, stay };
+    let Client { stream, address, peer, ahead, ended, listener, .. } = client;
+    let mut exchange = Exchange { worker, alarm, listener, stream, address: *address, peer, ahead, ended, stay };
     match read {
         Ok((head, begun)) => exchange.run(head, begun).await,
         Err(Unread::Gone) => After::Close,
@@ -119,12 +120,16 @@ fn head_refusal(error: HeadError) -> Refusal {
     Refusal { cause, status, detail }
 }
 
-/// One request and its answer.
+/// One request and its answer: the parts of its connection, and where it is served.
 struct Exchange<'a> {
     worker: &'a Worker,
     alarm: &'a Alarm,
     listener: &'a ListenerView,
-    client: &'a mut Client,
+    stream: &'a mut TcpStream,
+    address: SocketAddr,
+    peer: &'a mut Peer,
+    ahead: &'a mut Vec<u8>,
+    ended: &'a mut bool,
     /// Whether the connection may go on afterwards, as far as the listener and the process are concerned.
     stay: bool,
 }
@@ -222,7 +227,7 @@ impl<'a> Exchange<'a> {
         );
         // Before ours are added: what looks like them to a CGI-like server must not arrive beside them.
         imitation::drop_all(head);
-        forwarded::apply(head, &mut self.client.peer, admitted);
+        forwarded::apply(head, self.peer, admitted);
         if let Err(refusal) = via::request(head) {
             return self.refuse(&refusal, Some(head), record).await;
         }
@@ -328,7 +333,7 @@ impl<'a> Exchange<'a> {
         let mut stay = self.stay
             && asked.persistence == Persistence::KeepAlive
             && !ends_by_close
-            && !self.client.ended
+            && !*self.ended
             // An early answer: what is left of the request would have to be read before the next one.
             && request.is_received();
         let mut out = worker.buffers.take();
@@ -369,7 +374,7 @@ impl<'a> Exchange<'a> {
         self.keep_ahead(request);
         if stay {
             After::KeepAlive
-        } else if request.is_received() && self.client.ahead.is_empty() {
+        } else if request.is_received() && self.ahead.is_empty() {
             After::Close
         } else {
             After::Linger
@@ -428,7 +433,7 @@ impl<'a> Exchange<'a> {
         response: &mut Pipe,
     ) -> Result<(), Cause> {
         let alarm = self.alarm;
-        let stream = &mut self.client.stream;
+        let stream = &mut *self.stream;
         let mut inward = Pipe::new(BodyLength::UntilClose, Encoding::Plain, self.worker.buffers.take(), None);
         // What the client sent behind its request belongs to the new protocol.
         inward.begin(request.surplus()).map_err(|error| client_cause(&error))?;
@@ -456,7 +461,7 @@ impl<'a> Exchange<'a> {
         })
         .await;
         alarm.clear();
-        self.client.ended = true;
+        *self.ended = true;
         result
     }
 
@@ -554,7 +559,7 @@ impl<'a> Exchange<'a> {
 
     /// Whether the connection can go on after an answer of our own.
     fn stays(&self, persistence: Persistence, body: &Pipe) -> bool {
-        self.stay && persistence == Persistence::KeepAlive && body.is_received() && !self.client.ended
+        self.stay && persistence == Persistence::KeepAlive && body.is_received() && !*self.ended
     }
 
     fn date(&self) -> HttpDate {
@@ -565,7 +570,7 @@ impl<'a> Exchange<'a> {
 
     async fn write_own(&mut self, out: Vec<u8>, stay: bool, body: &mut Pipe, record: &mut Record<'a>) -> After {
         let deadline = Instant::now() + self.listener.settings.response_write_timeout;
-        let written = self.alarm.run(deadline, self.client.stream.write_all(&out)).await;
+        let written = self.alarm.run(deadline, self.stream.write_all(&out)).await;
         record.bytes_out = out.len() as u64;
         self.worker.buffers.give(out);
         if !matches!(written, Ok(Ok(()))) {
@@ -578,13 +583,13 @@ impl<'a> Exchange<'a> {
 
     /// What came in behind the request is the next one.
     fn keep_ahead(&mut self, body: &mut Pipe) {
-        std::mem::swap(&mut self.client.ahead, body.surplus());
+        std::mem::swap(self.ahead, body.surplus());
     }
 
     fn side(&mut self, version: Version, interim: Vec<u8>) -> ClientSide<'_> {
         ClientSide {
-            stream: &mut self.client.stream,
-            ended: &mut self.client.ended,
+            stream: self.stream,
+            ended: self.ended,
             abort_on_close: self.listener.settings.abort_on_close,
             interim,
             version,
@@ -628,7 +633,7 @@ impl<'a> Exchange<'a> {
             attempts: record.trail.attempts,
             bytes_in: record.bytes_in,
             bytes_out: record.bytes_out,
-            client: self.client.address,
+            client: self.address,
             headers: record.headers,
             queue: sent.then_some(record.trail.queue),
             connect: sent.then_some(record.trail.connect),

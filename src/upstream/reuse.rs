@@ -4,7 +4,7 @@
 //! used. The check costs no system call: the readiness that the last poll left behind tells it, and a connection which
 //! became readable without a request has ended, or is out of step; either way it is closed.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::pool::instance::{Health, InstanceId};
 
 /// A worker's unused connections.
 #[derive(Debug, Default)]
-pub struct Idle(HashMap<InstanceId, Vec<Parked>>);
+pub struct Idle(BTreeMap<InstanceId, Vec<Parked>>);
 
 #[derive(Debug)]
 struct Parked {

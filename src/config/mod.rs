@@ -13,3 +13,4 @@ pub mod problem;
 mod read;
 mod text;
 pub mod values;
+pub mod watch;

@@ -66,33 +66,46 @@ pub fn raise_descriptor_limit() -> io::Result<Option<DescriptorLimit>> {
     system::raise_descriptor_limit()
 }
 
-/// What the system asks of the process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Signal {
-    /// End, gracefully.
-    End,
-    /// Load the configuration anew.
-    Reload,
-}
-
-/// The signals of the process. From its making on, none of them ends the process by itself.
+/// The signals that ask the process to end. From its making on, none of them ends the process by itself.
 #[derive(Debug)]
-pub struct Signals(system::Signals);
+pub struct EndSignals(system::EndSignals);
 
-impl Signals {
-    /// Starts to listen for signals. Needs a runtime.
+impl EndSignals {
+    /// Starts to listen for them. Needs a runtime.
     ///
     /// # Errors
     /// If the system refuses a handler.
     pub fn listen() -> io::Result<Self> {
-        system::Signals::listen().map(Self)
+        system::EndSignals::listen().map(Self)
     }
 
-    /// The next signal.
+    /// Waits for the next one, and says which it was.
     ///
     /// # Cancel safety
     /// Nothing is lost when the future is dropped: signals are kept (coalesced, per kind) until they are asked for.
-    pub async fn next(&mut self) -> Signal {
+    pub async fn next(&mut self) -> &'static str {
         self.0.next().await
+    }
+}
+
+/// The signal that asks for a reload. From its making on, it does not end the process.
+#[derive(Debug)]
+pub struct ReloadSignal(system::ReloadSignal);
+
+impl ReloadSignal {
+    /// Starts to listen for it. Needs a runtime.
+    ///
+    /// # Errors
+    /// If the system refuses a handler.
+    pub fn listen() -> io::Result<Self> {
+        system::ReloadSignal::listen().map(Self)
+    }
+
+    /// Waits for the next one; for ever where there is no such signal.
+    ///
+    /// # Cancel safety
+    /// As [`EndSignals::next`].
+    pub async fn next(&mut self) {
+        self.0.next().await;
     }
 }

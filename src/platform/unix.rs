@@ -7,7 +7,7 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 use socket2::Socket;
 use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
 
-use super::{DescriptorLimit, SOCKET_PER_WORKER, Sharing, Signal};
+use super::{DescriptorLimit, SOCKET_PER_WORKER, Sharing};
 
 pub(super) fn prepare_listener(socket: &Socket, sharing: Sharing) -> io::Result<()> {
     // Lets a port be bound that has old connections in TIME_WAIT, after a restart. On Unix, other than on Windows, a
@@ -55,27 +55,34 @@ pub(super) fn raise_descriptor_limit() -> io::Result<Option<DescriptorLimit>> {
 }
 
 #[derive(Debug)]
-pub(super) struct Signals {
+pub(super) struct EndSignals {
     terminate: Stream,
     interrupt: Stream,
-    hang_up: Stream,
 }
 
-impl Signals {
+impl EndSignals {
     pub(super) fn listen() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hang_up: signal(SignalKind::hangup())?,
-        })
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
-    pub(super) async fn next(&mut self) -> Signal {
-        // All arms are cancel-safe: a signal stays noted until its `recv` returns.
+    pub(super) async fn next(&mut self) -> &'static str {
+        // Both arms are cancel-safe: a signal stays noted until its `recv` returns.
         tokio::select! {
-            _ = self.terminate.recv() => Signal::End,
-            _ = self.interrupt.recv() => Signal::End,
-            _ = self.hang_up.recv() => Signal::Reload,
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
         }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct ReloadSignal(Stream);
+
+impl ReloadSignal {
+    pub(super) fn listen() -> io::Result<Self> {
+        signal(SignalKind::hangup()).map(Self)
+    }
+
+    pub(super) async fn next(&mut self) {
+        self.0.recv().await;
     }
 }

@@ -11,7 +11,7 @@ use tokio::signal::windows::{
 };
 use windows_sys::Win32::Networking::WinSock::{SO_EXCLUSIVEADDRUSE, SOCKET, SOL_SOCKET, setsockopt};
 
-use super::{DescriptorLimit, Sharing, Signal};
+use super::{DescriptorLimit, Sharing};
 
 /// Windows lets any process bind a port that is in use if it asks with `SO_REUSEADDR`, and gives it the connections: so
 /// every listener asks for exclusive use.
@@ -41,26 +41,39 @@ pub(super) fn raise_descriptor_limit() -> io::Result<Option<DescriptorLimit>> {
 }
 
 #[derive(Debug)]
-pub(super) struct Signals {
-    c: CtrlC,
-    r#break: CtrlBreak,
+pub(super) struct EndSignals {
+    ctrl_c: CtrlC,
+    ctrl_break: CtrlBreak,
     close: CtrlClose,
     shutdown: CtrlShutdown,
 }
 
-impl Signals {
+impl EndSignals {
     pub(super) fn listen() -> io::Result<Self> {
-        Ok(Self { c: ctrl_c()?, r#break: ctrl_break()?, close: ctrl_close()?, shutdown: ctrl_shutdown()? })
+        Ok(Self { ctrl_c: ctrl_c()?, ctrl_break: ctrl_break()?, close: ctrl_close()?, shutdown: ctrl_shutdown()? })
     }
 
-    pub(super) async fn next(&mut self) -> Signal {
+    pub(super) async fn next(&mut self) -> &'static str {
         // All arms are cancel-safe: a signal stays noted until its `recv` returns.
         tokio::select! {
-            _ = self.c.recv() => {}
-            _ = self.r#break.recv() => {}
-            _ = self.close.recv() => {}
-            _ = self.shutdown.recv() => {}
+            _ = self.ctrl_c.recv() => "Ctrl-C",
+            _ = self.ctrl_break.recv() => "Ctrl-Break",
+            _ = self.close.recv() => "console close",
+            _ = self.shutdown.recv() => "shutdown",
         }
-        Signal::End
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct ReloadSignal;
+
+#[expect(clippy::unnecessary_wraps, clippy::unused_async, reason = "one interface for all systems")]
+impl ReloadSignal {
+    pub(super) fn listen() -> io::Result<Self> {
+        Ok(Self)
+    }
+
+    pub(super) async fn next(&mut self) {
+        std::future::pending().await
     }
 }

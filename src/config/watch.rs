@@ -1,0 +1,292 @@
+//! Tells when the configuration file has another content.
+//!
+//! The folders are watched, not the file: an editor that writes a new file and renames it over the old one, and
+//! Kubernetes, which swaps a symlink (`..data`) beside it, would leave a watch on the file itself behind. Events only say
+//! "look": whether anything changed is decided by the content, so a backup file or a touch is no reload. Where the system
+//! cannot watch (limits of inotify, network file systems), the file is looked at now and then.
+
+use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until, timeout};
+
+/// How long the folder must be quiet before the file is read: editors write in several steps.
+const QUIET: Duration = Duration::from_millis(200);
+
+/// How long a folder that never gets quiet can put the reading off.
+const QUIET_WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// How often the file is looked at although the system would tell: it does not on some network file systems.
+const LOOK_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How often the file is looked at where the system cannot watch.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Symlinks that are followed from the file to its content; a loop ends here.
+const LINKS_MAX: usize = 16;
+
+/// Watches one file.
+#[derive(Debug)]
+pub struct Watch {
+    path: PathBuf,
+    seen: Seen,
+    events: mpsc::Receiver<()>,
+    /// `None`: the system cannot watch.
+    watcher: Option<RecommendedWatcher>,
+    folders: BTreeSet<PathBuf>,
+}
+
+/// What the last look found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Seen {
+    /// Hash of the last content that could be read.
+    content: Option<u64>,
+    readable: bool,
+}
+
+impl Watch {
+    /// Starts to watch. What the file holds now is not a change: start before it is loaded, and nothing is missed.
+    #[must_use]
+    pub fn start(path: &Path) -> Self {
+        // One place: an event that finds one waiting says nothing new.
+        let (sender, events) = mpsc::channel(1);
+        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            // Reading is what the watch itself does; without this it would wake itself for ever.
+            let read_only = event.as_ref().is_ok_and(|event| event.kind.is_access());
+            if !read_only {
+                let _waiting_already = sender.try_send(()).is_err();
+            }
+        });
+        let content = content_hash(path).ok();
+        let seen = Seen { content, readable: content.is_some() };
+        let mut watch = Self { path: path.to_path_buf(), seen, events, watcher: None, folders: BTreeSet::new() };
+        match watcher {
+            Ok(watcher) => watch.watcher = Some(watcher),
+            Err(error) => watch.fall_back(&error),
+        }
+        watch.follow();
+        watch
+    }
+
+    /// Waits until the file has another content than at the last change (or at the start).
+    ///
+    /// # Cancel safety
+    /// Nothing is lost: what the file holds is compared when this is called again.
+    pub async fn changed(&mut self) {
+        loop {
+            let interval = if self.watcher.is_some() { LOOK_INTERVAL } else { POLL_INTERVAL };
+            if let Ok(Some(())) = timeout(interval, self.events.recv()).await {
+                self.quiet().await;
+                // Folders may be new ones: a symlink points elsewhere now.
+                self.follow();
+            } else if self.watcher.is_none() && self.events.is_closed() {
+                // The sender went with the watcher: `recv` returned at once.
+                tokio::time::sleep(interval).await;
+            }
+            if self.look() {
+                return;
+            }
+        }
+    }
+
+    /// Waits for the events to stop for a moment.
+    async fn quiet(&mut self) {
+        let latest = Instant::now() + QUIET_WAIT_MAX;
+        loop {
+            let quiet = Instant::now() + QUIET;
+            // `recv` is cancel-safe; an event that loses against the clock is seen by the next call.
+            tokio::select! {
+                event = self.events.recv() => if event.is_none() || Instant::now() >= latest { return },
+                () = sleep_until(quiet) => return,
+            }
+        }
+    }
+
+    /// Looks at the file. Whether its content is another one than before.
+    fn look(&mut self) -> bool {
+        let path = self.path.display();
+        match content_hash(&self.path) {
+            Ok(content) => {
+                let changed = self.seen.content != Some(content);
+                if !self.seen.readable && !changed {
+                    tracing::info!(%path, "configuration file is back, unchanged");
+                }
+                self.seen = Seen { content: Some(content), readable: true };
+                changed
+            }
+            Err(error) => {
+                if self.seen.readable {
+                    tracing::warn!(%path, %error, "configuration file cannot be read, the present configuration stays");
+                }
+                self.seen.readable = false;
+                false
+            }
+        }
+    }
+
+    /// Watches the folders that the file is reached through now, and no others.
+    fn follow(&mut self) {
+        let Some(watcher) = &mut self.watcher else { return };
+        let folders = folders(&self.path);
+        for gone in self.folders.difference(&folders) {
+            // Fails when the folder itself is gone, and the watch with it.
+            let _gone_already = watcher.unwatch(gone).is_err();
+        }
+        // Added again also where it is watched already: the folder of that name may be another one by now.
+        let added: notify::Result<()> =
+            folders.iter().try_for_each(|folder| watcher.watch(folder, RecursiveMode::NonRecursive));
+        self.folders = folders;
+        if let Err(error) = added {
+            self.fall_back(&error);
+        }
+    }
+
+    fn fall_back(&mut self, error: &notify::Error) {
+        let (path, every) = (self.path.display(), POLL_INTERVAL);
+        tracing::warn!(%path, %error, ?every, "configuration file cannot be watched, it is looked at instead");
+        self.watcher = None;
+    }
+}
+
+fn content_hash(path: &Path) -> io::Result<u64> {
+    let mut hasher = DefaultHasher::new();
+    std::fs::read(path)?.hash(&mut hasher);
+    Ok(hasher.finish())
+}
+
+/// The folders in which the file, every symlink on the way to it, and its content lie; those that exist.
+fn folders(path: &Path) -> BTreeSet<PathBuf> {
+    let mut folders = BTreeSet::new();
+    let mut path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    for _ in 0..LINKS_MAX {
+        let Some(folder) = path.parent().map(Path::to_path_buf) else { break };
+        folders.extend(folder.canonicalize());
+        // A folder on the way may be a symlink as well (`/srv/current/…`): a swap shows in the folder it lies in.
+        let links = folder.ancestors().filter(|folder| folder.is_symlink()).filter_map(Path::parent);
+        folders.extend(links.filter_map(|folder| folder.canonicalize().ok()));
+        let Ok(target) = path.read_link() else { break };
+        path = folder.join(target);
+    }
+    folders.extend(path.canonicalize().ok().and_then(|path| path.parent().map(Path::to_path_buf)));
+    folders
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// A folder of its own for each test, removed with it.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("plimsoll-watch-{}-{name}", std::process::id()));
+            fs::create_dir_all(&path).unwrap();
+            Self(path.canonicalize().unwrap())
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.0.join(name)
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            fs::remove_dir_all(&self.0).unwrap();
+        }
+    }
+
+    async fn changes(watch: &mut Watch) -> bool {
+        timeout(Duration::from_secs(5), watch.changed()).await.is_ok()
+    }
+
+    /// Longer than `QUIET`, shorter than the intervals at which the file is looked at anyway.
+    async fn stays(watch: &mut Watch) -> bool {
+        timeout(QUIET * 3, watch.changed()).await.is_err()
+    }
+
+    #[tokio::test]
+    async fn a_rewritten_file_is_a_change_and_a_touched_one_is_not() {
+        let folder = Folder::new("rewritten");
+        let file = folder.path("a.toml");
+        fs::write(&file, "one").unwrap();
+        let mut watch = Watch::start(&file);
+        fs::write(&file, "one").unwrap();
+        fs::write(folder.path("a.toml~"), "backup").unwrap();
+        assert!(stays(&mut watch).await);
+        fs::write(&file, "two").unwrap();
+        assert!(changes(&mut watch).await);
+        assert!(stays(&mut watch).await);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_an_editor_replaces_is_seen_each_time() {
+        let folder = Folder::new("replaced");
+        let file = folder.path("a.toml");
+        fs::write(&file, "0").unwrap();
+        let mut watch = Watch::start(&file);
+        for round in 1..4 {
+            fs::write(folder.path("a.new"), round.to_string()).unwrap();
+            fs::rename(folder.path("a.new"), &file).unwrap();
+            assert!(changes(&mut watch).await, "round {round}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_that_vanishes_is_no_change_until_it_returns_with_another_content() {
+        let folder = Folder::new("vanished");
+        let file = folder.path("a.toml");
+        fs::write(&file, "one").unwrap();
+        let mut watch = Watch::start(&file);
+        fs::remove_file(&file).unwrap();
+        assert!(stays(&mut watch).await);
+        fs::write(&file, "one").unwrap();
+        assert!(stays(&mut watch).await);
+        fs::write(&file, "two").unwrap();
+        assert!(changes(&mut watch).await);
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_swap_of_symlinks_as_kubernetes_does_it_is_seen_each_time() {
+        use std::os::unix::fs::symlink;
+        let folder = Folder::new("swapped");
+        let swap = |round: u32| {
+            let version = format!("..{round}");
+            fs::create_dir(folder.path(&version)).unwrap();
+            fs::write(folder.path(&version).join("a.toml"), round.to_string()).unwrap();
+            symlink(&version, folder.path("..data_tmp")).unwrap();
+            fs::rename(folder.path("..data_tmp"), folder.path("..data")).unwrap();
+            if round > 0 {
+                fs::remove_dir_all(folder.path(&format!("..{}", round - 1))).unwrap();
+            }
+        };
+        swap(0);
+        symlink("..data/a.toml", folder.path("a.toml")).unwrap();
+        let mut watch = Watch::start(&folder.path("a.toml"));
+        for round in 1..4 {
+            swap(round);
+            assert!(changes(&mut watch).await, "round {round}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_change_behind_a_symlink_to_another_folder_is_seen() {
+        let folder = Folder::new("linked");
+        fs::create_dir(folder.path("real")).unwrap();
+        fs::create_dir(folder.path("etc")).unwrap();
+        fs::write(folder.path("real/a.toml"), "one").unwrap();
+        std::os::unix::fs::symlink(folder.path("real/a.toml"), folder.path("etc/a.toml")).unwrap();
+        let mut watch = Watch::start(&folder.path("etc/a.toml"));
+        fs::write(folder.path("real/a.toml"), "two").unwrap();
+        assert!(changes(&mut watch).await);
+    }
+}

@@ -1,10 +1,335 @@
-//! The composition root (see ARCHITECTURE.md).
+//! The composition root: the only file that knows every module. Start, wait, drain.
+//!
+//! One thread runs the control side (this file, the controller, probers, admin listener); the workers have theirs. A
+//! start goes: check → take all addresses → probe → first verdicts, or `startup_grace` → open the listeners. The admin
+//! listener answers from before the first probe until after the last request.
 
+use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
 
-/// Serves a configuration until the process is told to end.
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
+
+use crate::admin::{self, Admin};
+use crate::config::load::{Loaded, load};
+use crate::config::model::{Config, InstanceName, ListenerName, PoolName};
+use crate::config::watch::Watch;
+use crate::drain::{Drained, drain};
+use crate::health::{Change, Fleet, Observer, ProbeRecord};
+use crate::listener::bind::{self, BindError, Neighbour};
+use crate::listener::sockets::ListenError;
+use crate::platform::{self, EndSignals, ReloadSignal};
+use crate::reload::{ControlHandle, Controller, Force, Starting, Trigger};
+use crate::snapshot::{Phase, Published};
+use crate::telemetry::log::{self, LogControl, LogError, Output};
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::stats::PoolStats;
+use crate::worker::Workers;
+
+/// Accept queue of the admin listener.
+const ADMIN_BACKLOG: u32 = 128;
+
+/// How long threads that are still busy (a name that does not resolve) may hold up the end of the process.
+const RUNTIME_END_MAX: Duration = Duration::from_millis(100);
+
+/// Why the proxy did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The system refused something that every process needs.
+    #[error("cannot start: {0}")]
+    System(#[from] io::Error),
+    /// The log cannot be started.
+    #[error("cannot start the log: {0}")]
+    Log(#[from] LogError),
+    /// An address of a listener cannot be had.
+    #[error("{0}")]
+    Listen(#[from] ListenError),
+    /// The address of the admin listener cannot be had.
+    #[error("cannot listen on `{address}` for the admin listener: {source}")]
+    Admin {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: BindError,
+    },
+}
+
+/// Runs the proxy with a configuration file until it is told to end: what `plimsoll run` does.
 #[must_use]
-pub fn run(_config: &Path) -> ExitCode {
+pub fn run(config: &Path) -> ExitCode {
+    let loaded = match load(config) {
+        Ok(loaded) => loaded,
+        // No log stands yet: how and where to log is in the file.
+        Err(rejected) => return fail(&rejected),
+    };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&StartError::from(error)),
+    };
+    let result = runtime.block_on(serve(loaded));
+    runtime.shutdown_timeout(RUNTIME_END_MAX);
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+fn fail(error: &dyn std::fmt::Display) -> ExitCode {
+    // Nobody is left to tell if standard error is closed.
+    let _closed = writeln!(io::stderr(), "{error}").is_err();
     ExitCode::FAILURE
+}
+
+/// From the log to the last request.
+async fn serve(loaded: Loaded) -> Result<(), StartError> {
+    let mut end_signals = EndSignals::listen()?;
+    let reload_signal = ReloadSignal::listen()?;
+    let config = Arc::clone(&loaded.config);
+    // Dropped last: it writes the lines that wait.
+    let log = log::start(&config.log, Output::Stdout)?;
+    let (version, process) = (env!("CARGO_PKG_VERSION"), std::process::id());
+    tracing::info!(version, process, workers = config.runtime.workers, "plimsoll starts");
+    let (path, hash) = (config.path.display(), &config.hash);
+    tracing::info!(%path, hash, "configuration loaded");
+    for warning in &loaded.warnings {
+        tracing::warn!(problem = %warning, "configuration may not mean what was meant");
+    }
+    raise_descriptor_limit(&config);
+
+    let mut proxy = tokio::select! {
+        // Dropped in the middle it serves nobody yet.
+        started = Proxy::start(&config, Some(log.control())) => started.inspect_err(|error| {
+            tracing::error!(%error, "start failed");
+        })?,
+        signal = end_signals.next() => {
+            tracing::info!(signal, "ended before the start was finished");
+            return Ok(());
+        }
+    };
+    let triggers = triggers(&proxy, &config, reload_signal);
+    tokio::select! {
+        // Dropped in the middle of a reload, that is lost without a trace.
+        () = proxy.run() => {}
+        signal = end_signals.next() => tracing::info!(signal, "told to end"),
+    }
+    drop(triggers);
+    let at_once = async {
+        let signal = end_signals.next().await;
+        tracing::warn!(signal, "told to end at once");
+    };
+    proxy.end(at_once).await;
+    Ok(())
+}
+
+fn raise_descriptor_limit(config: &Config) {
+    match platform::raise_descriptor_limit() {
+        Ok(Some(limit)) => {
+            // One for the client and one for the instance.
+            let needed = config.runtime.connections_max as u64 * 2;
+            if limit.now < needed {
+                tracing::warn!(limit = limit.now, needed, "fewer descriptors than `runtime.connections_max` needs");
+            }
+            tracing::debug!(before = limit.before, now = limit.now, "limit of descriptors");
+        }
+        Ok(None) => {}
+        Err(error) => tracing::warn!(%error, "limit of descriptors not raised"),
+    }
+}
+
+/// Starts what asks for reloads: the file and the signal. It ends when the set is dropped.
+fn triggers(proxy: &Proxy, config: &Config, mut signal: ReloadSignal) -> JoinSet<()> {
+    let mut triggers = JoinSet::new();
+    let handle = proxy.handle.clone();
+    triggers.spawn(async move {
+        loop {
+            signal.next().await;
+            // The controller has logged how it went.
+            let _logged = handle.reload(Trigger::Signal, Force::No).await.is_ok();
+        }
+    });
+    let (handle, published) = (proxy.handle.clone(), Arc::clone(&proxy.published));
+    let mut watch = Watch::start(&config.path, &config.hash);
+    triggers.spawn(async move {
+        loop {
+            watch.changed().await;
+            if published.load().config.runtime.watch {
+                let _logged = handle.reload(Trigger::File, Force::No).await.is_ok();
+            }
+        }
+    });
+    triggers
+}
+
+/// A proxy that serves.
+pub struct Proxy {
+    controller: Controller,
+    workers: Workers,
+    handle: ControlHandle,
+    published: Arc<Published>,
+    admin: Option<AdminServer>,
+}
+
+struct AdminServer {
+    address: SocketAddr,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl Proxy {
+    /// Starts everything, and returns when the listeners are open. Must be called on the control runtime.
+    ///
+    /// # Errors
+    /// See [`StartError`]; nothing is left running then.
+    ///
+    /// # Cancel safety
+    /// Nothing is served when the future is dropped.
+    pub async fn start(config: &Arc<Config>, log: Option<LogControl>) -> Result<Self, StartError> {
+        let metrics = Metrics::new(config.runtime.workers);
+        if let Some(log) = &log {
+            metrics.watch_log(log.drops());
+        }
+        let announcer = Arc::new(Announcer { metrics: metrics.clone(), published: OnceLock::new() });
+        let fleet = Fleet::new(config.runtime.workers, Arc::<Announcer>::clone(&announcer));
+        let (starting, handle) = Starting::new(config, fleet, metrics.clone(), log)?;
+        let published = Arc::clone(starting.published());
+        let _set_once = announcer.published.set(Arc::downgrade(&published)).is_ok();
+        let api = Admin::new(Arc::clone(&published), metrics, handle.clone());
+        let admin = config.admin.bind.map(|address| AdminServer::start(address, api)).transpose()?;
+        let workers = Workers::start(config.runtime.workers, &published)?;
+        let controller = starting.serve(workers.handles().to_vec()).await?;
+        let proxy = Self { controller, workers, handle, published, admin };
+        proxy.announce();
+        Ok(proxy)
+    }
+
+    /// Does what the admin listener and others ask for, for ever.
+    ///
+    /// # Cancel safety
+    /// See [`Controller::run`].
+    pub async fn run(&mut self) {
+        self.controller.run().await;
+    }
+
+    /// The listeners' real addresses.
+    pub fn addresses(&self) -> impl Iterator<Item = (&ListenerName, SocketAddr)> {
+        self.controller.sockets().addresses()
+    }
+
+    /// The admin listener's real address.
+    #[must_use]
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(|admin| admin.address)
+    }
+
+    /// What is published.
+    #[must_use]
+    pub fn published(&self) -> &Arc<Published> {
+        &self.published
+    }
+
+    /// Ends gracefully; early when `at_once` does.
+    pub async fn end(mut self, at_once: impl Future<Output = ()>) -> Drained {
+        self.published.enter(Phase::Draining);
+        self.controller.refuse();
+        let began = Instant::now();
+        let runtime = self.published.load().config.runtime.clone();
+        tracing::info!(linger = ?runtime.linger, drain_timeout = ?runtime.drain_timeout, "draining");
+        let drained = drain(&mut self.controller, self.workers, runtime.linger, runtime.drain_timeout, at_once).await;
+        let (cut, seconds) = (drained.cut(), began.elapsed().as_secs_f64());
+        match drained {
+            Drained::Whole => tracing::info!(cut, seconds, "ended, every request was finished"),
+            Drained::TimedOut { .. } => tracing::warn!(cut, seconds, "ended, requests were cut at `drain_timeout`"),
+            Drained::AtOnce { .. } => tracing::warn!(cut, seconds, "ended at once, connections were cut"),
+        }
+        self.controller.end().await;
+        if let (Some(admin), false) = (self.admin, matches!(drained, Drained::AtOnce { .. })) {
+            admin.end().await;
+        }
+        drained
+    }
+
+    fn announce(&self) {
+        for (listener, address) in self.addresses() {
+            tracing::info!(%listener, %address, "listening");
+        }
+        if let Some(address) = self.admin_address() {
+            tracing::info!(%address, "admin listener");
+        }
+        for pool in &self.published.load().pools {
+            let (instances, eligible) = (pool.members.len(), pool.eligible_count());
+            tracing::info!(pool = %pool.name, instances, eligible, "pool");
+        }
+        tracing::info!("ready");
+    }
+}
+
+impl AdminServer {
+    fn start(address: SocketAddr, api: Arc<Admin>) -> Result<Self, StartError> {
+        let listen = || {
+            let bound = bind::bind(address, 1, Neighbour::None)?;
+            Ok((bound.address, bound.listen(ADMIN_BACKLOG)?))
+        };
+        let (address, sockets) = listen().map_err(|source| StartError::Admin { address, source })?;
+        let Some(socket) = sockets.into_iter().next() else {
+            return Err(io::Error::from(io::ErrorKind::AddrNotAvailable).into());
+        };
+        let (stop, stopped) = watch::channel(false);
+        let task = tokio::spawn(admin::serve(api, TcpListener::from_std(socket)?, stopped));
+        Ok(Self { address, stop, task })
+    }
+
+    async fn end(self) {
+        self.stop.send_replace(true);
+        // It has bounds of its own; if it panicked, the end is what was asked for.
+        let _ended = self.task.await.is_ok();
+    }
+}
+
+/// Makes log lines and metrics of what the fleet sees.
+struct Announcer {
+    metrics: Metrics,
+    /// Set right after the first snapshot is built, before any probe can have ended.
+    published: OnceLock<Weak<Published>>,
+}
+
+impl Announcer {
+    /// How many instances the pool has left, if it is published.
+    fn eligible(&self, pool: &PoolName) -> Option<usize> {
+        let published = self.published.get().and_then(Weak::upgrade)?;
+        published.load().pool(pool).map(|pool| pool.eligible_count())
+    }
+}
+
+impl Observer for Announcer {
+    fn changed(&self, change: &Change) {
+        let Change { pool, instance, name, from, to, reason, .. } = change;
+        self.metrics.changed(change);
+        let (address, from, to_label) = (instance.address, from.label(), to.label());
+        if change.ejects() {
+            tracing::warn!(%pool, instance = %name, %address, from, to = to_label, %reason, "instance ejected");
+        } else if change.restores() {
+            tracing::info!(%pool, instance = %name, %address, from, to = to_label, %reason, "instance restored");
+        } else {
+            tracing::info!(%pool, instance = %name, %address, from, to = to_label, %reason, "instance changed");
+        }
+        if change.from.eligible() && !to.eligible() && self.eligible(pool) == Some(0) {
+            tracing::error!(%pool, "pool has no eligible instance");
+        }
+    }
+
+    fn probed(&self, pool: &PoolName, instance: &InstanceName, record: &ProbeRecord) {
+        self.metrics.probed(pool, instance, record);
+        tracing::debug!(%pool, %instance, result = record.result, latency = ?record.latency, "probe ended");
+    }
+
+    fn pool_stats(&self, pool: &PoolName) -> Arc<PoolStats> {
+        self.metrics.pool(pool)
+    }
 }

@@ -101,8 +101,8 @@ impl fmt::Display for Setting {
     }
 }
 
-/// What only a new process can change: threads are started once, and so is the log's queue.
-const NEEDS_RESTART: [&str; 4] = ["admin.bind", "log.format", "log.queue_lines", "runtime.workers"];
+/// What only a new process can change: threads are started once, and so is the admin listener.
+const NEEDS_RESTART: [&str; 2] = ["admin.bind", "runtime.workers"];
 
 /// Compares two configurations.
 #[must_use]

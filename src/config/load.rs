@@ -129,7 +129,7 @@ fn read_text(path: &Path) -> Result<String, Rejected> {
 }
 
 /// FNV-1a of 64 bits: tells texts apart, and is the same in every build. It is no protection against forgery.
-fn fingerprint(bytes: &[u8]) -> String {
+pub(super) fn fingerprint(bytes: &[u8]) -> String {
     const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
     const PRIME: u64 = 0x0100_0000_01b3;
     let hash = bytes.iter().fold(OFFSET, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(PRIME));

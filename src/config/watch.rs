@@ -6,7 +6,6 @@
 //! cannot watch (limits of inotify, network file systems), the file is looked at now and then.
 
 use std::collections::BTreeSet;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,6 +13,8 @@ use std::time::Duration;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
+
+use super::load::fingerprint;
 
 /// How long the folder must be quiet before the file is read: editors write in several steps.
 const QUIET: Duration = Duration::from_millis(200);
@@ -42,17 +43,18 @@ pub struct Watch {
 }
 
 /// What the last look found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 struct Seen {
     /// Hash of the last content that could be read.
-    content: Option<u64>,
+    content: String,
     readable: bool,
 }
 
 impl Watch {
-    /// Starts to watch. What the file holds now is not a change: start before it is loaded, and nothing is missed.
+    /// Starts to watch. `hash` is that of the content that is known (`Config::hash`): any other one is a change, also one
+    /// that came between the loading and this.
     #[must_use]
-    pub fn start(path: &Path) -> Self {
+    pub fn start(path: &Path, hash: &str) -> Self {
         // One place: an event that finds one waiting says nothing new.
         let (sender, events) = mpsc::channel(1);
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
@@ -62,8 +64,7 @@ impl Watch {
                 let _waiting_already = sender.try_send(()).is_err();
             }
         });
-        let content = content_hash(path).ok();
-        let seen = Seen { content, readable: content.is_some() };
+        let seen = Seen { content: hash.to_owned(), readable: true };
         let mut watch = Self { path: path.to_path_buf(), seen, events, watcher: None, folders: BTreeSet::new() };
         match watcher {
             Ok(watcher) => watch.watcher = Some(watcher),
@@ -112,11 +113,11 @@ impl Watch {
         let path = self.path.display();
         match content_hash(&self.path) {
             Ok(content) => {
-                let changed = self.seen.content != Some(content);
+                let changed = self.seen.content != content;
                 if !self.seen.readable && !changed {
                     tracing::info!(%path, "configuration file is back, unchanged");
                 }
-                self.seen = Seen { content: Some(content), readable: true };
+                self.seen = Seen { content, readable: true };
                 changed
             }
             Err(error) => {
@@ -153,10 +154,8 @@ impl Watch {
     }
 }
 
-fn content_hash(path: &Path) -> io::Result<u64> {
-    let mut hasher = DefaultHasher::new();
-    std::fs::read(path)?.hash(&mut hasher);
-    Ok(hasher.finish())
+fn content_hash(path: &Path) -> io::Result<String> {
+    std::fs::read(path).map(|bytes| fingerprint(&bytes))
 }
 
 /// The folders in which the file, every symlink on the way to it, and its content lie; those that exist.
@@ -203,6 +202,10 @@ mod tests {
         }
     }
 
+    fn watching(path: &Path) -> Watch {
+        Watch::start(path, &content_hash(path).unwrap())
+    }
+
     async fn changes(watch: &mut Watch) -> bool {
         timeout(Duration::from_secs(5), watch.changed()).await.is_ok()
     }
@@ -217,7 +220,7 @@ mod tests {
         let folder = Folder::new("rewritten");
         let file = folder.path("a.toml");
         fs::write(&file, "one").unwrap();
-        let mut watch = Watch::start(&file);
+        let mut watch = watching(&file);
         fs::write(&file, "one").unwrap();
         fs::write(folder.path("a.toml~"), "backup").unwrap();
         assert!(stays(&mut watch).await);
@@ -231,7 +234,7 @@ mod tests {
         let folder = Folder::new("replaced");
         let file = folder.path("a.toml");
         fs::write(&file, "0").unwrap();
-        let mut watch = Watch::start(&file);
+        let mut watch = watching(&file);
         for round in 1..4 {
             fs::write(folder.path("a.new"), round.to_string()).unwrap();
             fs::rename(folder.path("a.new"), &file).unwrap();
@@ -244,7 +247,7 @@ mod tests {
         let folder = Folder::new("vanished");
         let file = folder.path("a.toml");
         fs::write(&file, "one").unwrap();
-        let mut watch = Watch::start(&file);
+        let mut watch = watching(&file);
         fs::remove_file(&file).unwrap();
         assert!(stays(&mut watch).await);
         fs::write(&file, "one").unwrap();
@@ -270,7 +273,7 @@ mod tests {
         };
         swap(0);
         symlink("..data/a.toml", folder.path("a.toml")).unwrap();
-        let mut watch = Watch::start(&folder.path("a.toml"));
+        let mut watch = watching(&folder.path("a.toml"));
         for round in 1..4 {
             swap(round);
             assert!(changes(&mut watch).await, "round {round}");
@@ -285,7 +288,7 @@ mod tests {
         fs::create_dir(folder.path("etc")).unwrap();
         fs::write(folder.path("real/a.toml"), "one").unwrap();
         std::os::unix::fs::symlink(folder.path("real/a.toml"), folder.path("etc/a.toml")).unwrap();
-        let mut watch = Watch::start(&folder.path("etc/a.toml"));
+        let mut watch = watching(&folder.path("etc/a.toml"));
         fs::write(folder.path("real/a.toml"), "two").unwrap();
         assert!(changes(&mut watch).await);
     }

@@ -1,8 +1,10 @@
 //! Reload as a transaction: load → check → diff → build everything new → prove it → publish once → drain what went.
 //!
-//! The [`Controller`](controller) is the one task that changes what is published; file watch, SIGHUP and the admin
+//! The [`Controller`] is the one task that changes what is published; file watch, SIGHUP and the admin
 //! listener ask it through a [`ControlHandle`]. Until the publish, everything that a reload made can be dropped without a
 //! trace, so any error leaves the running state exactly as it was; after the publish nothing can fail any more.
+
+mod controller;
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,8 +16,11 @@ use crate::config::diff::Diff;
 use crate::config::load::Rejected;
 use crate::config::model::PoolName;
 use crate::config::problem::Problem;
+use crate::health::fleet::UnknownInstance;
 use crate::listener::sockets::ListenError;
 use crate::pool::instance::Admin;
+
+pub use controller::{Controller, Starting};
 
 /// Requests that may wait for the controller; who asks waits for room.
 const COMMANDS_MAX: usize = 64;
@@ -96,9 +101,21 @@ impl fmt::Display for Pools<'_> {
     }
 }
 
+/// Names what could have been meant.
+struct Nearest<'a>(&'a [String]);
+
+impl fmt::Display for Nearest<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, name) in self.0.iter().enumerate() {
+            write!(f, "{} `{name}`", if index == 0 { ", did you mean" } else { " or" })?;
+        }
+        f.write_str(if self.0.is_empty() { "" } else { "?" })
+    }
+}
+
 /// What the controller is asked to do.
 #[derive(Debug)]
-pub(crate) enum Command {
+enum Command {
     /// Load the file anew.
     Reload { trigger: Trigger, force: Force, reply: oneshot::Sender<Result<ReloadOutcome, ReloadError>> },
     /// Drain an instance, switch it off, or let it serve.
@@ -123,9 +140,9 @@ pub struct SetAdmin {
 /// Why an instance's admin state was not set.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SetAdminError {
-    /// No such pool or instance; the text names the nearest ones.
-    #[error("{0}")]
-    Unknown(String),
+    /// No such pool or instance.
+    #[error("{0}{nearest}", nearest = Nearest(&.0.nearest))]
+    Unknown(UnknownInstance),
     /// Plimsoll is ending.
     #[error("plimsoll is ending")]
     Ending,
@@ -139,7 +156,7 @@ pub struct ControlHandle {
 
 impl ControlHandle {
     /// A handle and what the controller reads.
-    pub(crate) fn new() -> (Self, mpsc::Receiver<Command>) {
+    fn new() -> (Self, mpsc::Receiver<Command>) {
         let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
         (Self { commands }, inbox)
     }

@@ -16,9 +16,22 @@ use crate::telemetry::timestamp::Timestamp;
 
 /// Form of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
 pub(super) enum Style {
     Json,
-    Text { colours: bool },
+    Text,
+    ColouredText,
+}
+
+impl Style {
+    /// The style with this discriminant.
+    pub(super) fn from_number(number: u8) -> Self {
+        match number {
+            0 => Self::Json,
+            1 => Self::Text,
+            _ => Self::ColouredText,
+        }
+    }
 }
 
 /// A value, told apart as far as JSON does.
@@ -132,7 +145,7 @@ impl LineBuffer {
         // Writing to a `String` cannot fail.
         let _infallible = match self.style {
             Style::Json => self.end_json(at, level, target),
-            Style::Text { colours } => self.end_text(at, level, colours),
+            Style::Text | Style::ColouredText => self.end_text(at, level),
         };
         self.line.as_bytes()
     }
@@ -157,7 +170,7 @@ impl LineBuffer {
         Ok(())
     }
 
-    fn end_text(&mut self, at: SystemTime, level: Level, colours: bool) -> fmt::Result {
+    fn end_text(&mut self, at: SystemTime, level: Level) -> fmt::Result {
         let (colour, level) = match level {
             Level::ERROR => ("\x1b[31m", "ERROR"),
             Level::WARN => ("\x1b[33m", " WARN"),
@@ -165,7 +178,7 @@ impl LineBuffer {
             Level::DEBUG => ("\x1b[34m", "DEBUG"),
             Level::TRACE => ("\x1b[35m", "TRACE"),
         };
-        if colours {
+        if self.style == Style::ColouredText {
             write!(self.line, "\x1b[2m{}\x1b[0m {colour}{level}\x1b[0m ", Timestamp(at))?;
         } else {
             write!(self.line, "{} {level} ", Timestamp(at))?;
@@ -185,8 +198,8 @@ impl LineBuffer {
     fn bare(&mut self, name: &str, value: fmt::Arguments<'_>) {
         let _infallible = match self.style {
             Style::Json => write!(self.fields, r#","{}":{value}"#, free(name)),
-            Style::Text { colours: false } => write!(self.fields, " {name}={value}"),
-            Style::Text { colours: true } => write!(self.fields, " \x1b[2m{name}=\x1b[0m{value}"),
+            Style::Text => write!(self.fields, " {name}={value}"),
+            Style::ColouredText => write!(self.fields, " \x1b[2m{name}=\x1b[0m{value}"),
         };
     }
 

@@ -1,39 +1,36 @@
 //! The log: JSON lines or text on one output, written by a thread of its own.
 //!
 //! The threads that log never wait: lines go through a queue of `queue_lines`; when it is full they are dropped, counted
-//! in `plimsoll_log_dropped_total`, and reported by a line of their own once there is room again.
+//! in `plimsoll_log_dropped_total`, and reported by a line of their own ([`sink`]).
 //! `run` logs to standard output, which carries nothing else, so every line of it can be parsed; what must be said while
 //! no log stands yet (and panics) goes to standard error as plain text. Level, format, access log and queue follow the
-//! configuration on a reload. `format` has the lines themselves.
+//! configuration on a reload. [`format`](mod@format) has the lines themselves.
 
 mod format;
+mod sink;
 
 use std::cell::RefCell;
-use std::io::{BufWriter, IsTerminal, Write};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::io::{BufWriter, IsTerminal};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::time::SystemTime;
 
-use arc_swap::ArcSwap;
 use thiserror::Error;
 use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::Interest;
-use tracing::{Event, Level, Metadata, Subscriber};
-use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
+use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 
 use self::format::{LineBuffer, SpanFields, Style};
+use self::sink::Sink;
 use crate::config::model::{Log, LogFormat, LogLevel};
 use crate::telemetry::access;
 
 /// The writing thread hands lines to the system in blocks of up to this size.
 const WRITE_BLOCK_BYTES: usize = 64 * 1024;
-
-/// Dropped lines are reported at most this often.
-const DROP_REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Where lines go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +56,7 @@ impl Output {
         }
     }
 
-    fn writer(self) -> Box<dyn Write + Send> {
+    fn writer(self) -> sink::Output {
         match self {
             Self::Stdout => Box::new(BufWriter::with_capacity(WRITE_BLOCK_BYTES, std::io::stdout())),
             Self::Stderr => Box::new(BufWriter::with_capacity(WRITE_BLOCK_BYTES, std::io::stderr())),
@@ -102,8 +99,7 @@ impl LogGuard {
 
 impl Drop for LogGuard {
     fn drop(&mut self) {
-        self.control.0.report_drops(Duration::ZERO);
-        self.control.0.close();
+        self.control.0.sink.close();
     }
 }
 
@@ -131,107 +127,60 @@ impl LogControl {
 pub struct Drops(Arc<Shared>);
 
 impl Drops {
+    /// The drops of a log that nobody reads, for tests of what shows them.
+    #[cfg(test)]
+    pub(crate) fn none() -> Self {
+        let settings =
+            Log { level: LogLevel::Error, format: LogFormat::Json, access: false, access_query: false, queue_lines: 1 };
+        Self(Arc::new(Shared::new(&settings, "none", false, || Box::new(std::io::sink()))))
+    }
+
     /// Where the lines should have gone.
     #[must_use]
     pub fn sink(&self) -> &'static str {
-        self.0.sink
+        self.0.sink.label()
     }
 
     /// How many were dropped since the start.
     #[must_use]
     pub fn lines(&self) -> u64 {
-        self.0.dropped()
+        self.0.sink.dropped()
     }
 }
 
-/// The settings in force and the queue to the writing thread.
+/// The settings in force and the way out.
 struct Shared {
-    sink: &'static str,
     terminal: bool,
-    writer: Box<dyn Fn() -> Box<dyn Write + Send> + Send + Sync>,
     level: AtomicU8,
-    json: AtomicBool,
     access: AtomicBool,
-    queue: ArcSwap<NonBlocking>,
-    /// The thread behind `queue`; `None` after the end.
-    thread: Mutex<Option<Thread>>,
-    /// Of this queue and those before it.
-    counters: Mutex<Vec<ErrorCounter>>,
-    /// Lines that could not be written.
-    failed: Arc<AtomicU64>,
-    reported: AtomicU64,
-    /// When drops were last reported, in milliseconds since 1970.
-    reported_at: AtomicU64,
-}
-
-struct Thread {
-    queue_lines: usize,
-    /// Held for its `Drop`, which waits until the queue is written.
-    _guard: WorkerGuard,
+    sink: Sink,
 }
 
 impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Log").field("sink", &self.sink).finish_non_exhaustive()
+        f.debug_struct("Log").field("sink", &self.sink.label()).finish_non_exhaustive()
     }
 }
 
 impl Shared {
     fn new(
         settings: &Log,
-        sink: &'static str,
+        label: &'static str,
         terminal: bool,
-        writer: impl Fn() -> Box<dyn Write + Send> + Send + Sync + 'static,
+        output: impl Fn() -> sink::Output + Send + Sync + 'static,
     ) -> Self {
-        let failed = Arc::new(AtomicU64::new(0));
-        let (queue, thread) = spawn(settings.queue_lines, writer(), &failed);
-        let shared = Self {
-            sink,
+        Self {
             terminal,
-            writer: Box::new(writer),
-            level: AtomicU8::new(0),
-            json: AtomicBool::new(true),
-            access: AtomicBool::new(false),
-            counters: Mutex::new(vec![queue.error_counter()]),
-            queue: ArcSwap::from_pointee(queue),
-            thread: Mutex::new(Some(thread)),
-            failed,
-            reported: AtomicU64::new(0),
-            reported_at: AtomicU64::new(0),
-        };
-        shared.apply(settings);
-        shared
+            level: AtomicU8::new(settings.level as u8),
+            access: AtomicBool::new(settings.access),
+            sink: Sink::new(label, style(settings, terminal), settings.queue_lines, output),
+        }
     }
 
     fn apply(&self, settings: &Log) {
         self.level.store(settings.level as u8, Ordering::Relaxed);
-        self.json.store(settings.format == LogFormat::Json, Ordering::Relaxed);
         self.access.store(settings.access, Ordering::Relaxed);
-        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
-        if thread.as_ref().is_some_and(|thread| thread.queue_lines != settings.queue_lines) {
-            let (queue, new) = spawn(settings.queue_lines, (self.writer)(), &self.failed);
-            self.counters.lock().unwrap_or_else(PoisonError::into_inner).push(queue.error_counter());
-            self.queue.store(Arc::new(queue));
-            // The old thread writes what it has and ends with its guard.
-            *thread = Some(new);
-        }
-    }
-
-    fn close(&self) {
-        drop(self.thread.lock().unwrap_or_else(PoisonError::into_inner).take());
-    }
-
-    fn dropped(&self) -> u64 {
-        let counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
-        let queues: u64 = counters.iter().map(|counter| counter.dropped_lines() as u64).sum();
-        queues + self.failed.load(Ordering::Relaxed)
-    }
-
-    fn style(&self) -> Style {
-        match (self.json.load(Ordering::Relaxed), self.terminal) {
-            (true, _) => Style::Json,
-            (false, colours) => Style::Text { colours },
-        }
+        self.sink.apply(style(settings, self.terminal), settings.queue_lines);
     }
 
     /// The lowest level that is written for a target. Other crates speak up only to warn, unless everything is asked for.
@@ -260,68 +209,13 @@ impl Shared {
     fn wants(&self, metadata: &Metadata<'_>) -> bool {
         *metadata.level() <= self.threshold(metadata.target())
     }
-
-    fn write(&self, line: &[u8]) {
-        let mut queue = NonBlocking::clone(&self.queue.load());
-        // Always succeeds: what finds no room is counted.
-        if queue.write_all(line).is_err() {
-            self.failed.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    /// Says how many lines were dropped since the last report, if some were and that was `interval` ago.
-    fn report_drops(&self, interval: Duration) {
-        let now = SystemTime::now();
-        let millis = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
-        let last = self.reported_at.load(Ordering::Relaxed);
-        if millis.saturating_sub(last) < interval.as_millis() as u64 {
-            return;
-        }
-        // Many threads may come here at once; one of them goes on.
-        if self.reported_at.compare_exchange(last, millis, Ordering::Relaxed, Ordering::Relaxed).is_err() {
-            return;
-        }
-        let dropped = self.dropped();
-        let before = self.reported.swap(dropped, Ordering::Relaxed);
-        if dropped > before {
-            let mut line = LineBuffer::default();
-            line.begin(self.style());
-            line.message("log lines were dropped");
-            line.number("lines", dropped - before);
-            line.text("sink", self.sink);
-            self.write(line.end(now, Level::WARN, module_path!()));
-        }
-    }
 }
 
-fn spawn(queue_lines: usize, writer: Box<dyn Write + Send>, failed: &Arc<AtomicU64>) -> (NonBlocking, Thread) {
-    let (queue, guard) = NonBlockingBuilder::default()
-        .lossy(true)
-        .buffered_lines_limit(queue_lines)
-        .thread_name("log")
-        .finish(Counted { writer, failed: Arc::clone(failed) });
-    (queue, Thread { queue_lines, _guard: guard })
-}
-
-/// Counts lines that the output did not take, which the writing thread would pass over in silence.
-struct Counted {
-    writer: Box<dyn Write + Send>,
-    failed: Arc<AtomicU64>,
-}
-
-impl Write for Counted {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.write_all(bytes).map(|()| bytes.len())
-    }
-
-    fn write_all(&mut self, line: &[u8]) -> std::io::Result<()> {
-        self.writer.write_all(line).inspect_err(|_| {
-            self.failed.fetch_add(1, Ordering::Relaxed);
-        })
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.writer.flush()
+fn style(settings: &Log, terminal: bool) -> Style {
+    match (settings.format, terminal) {
+        (LogFormat::Json, _) => Style::Json,
+        (LogFormat::Text, false) => Style::Text,
+        (LogFormat::Text, true) => Style::ColouredText,
     }
 }
 
@@ -365,16 +259,15 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for LogLayer {
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         let shared = &self.0;
         LINE.with_borrow_mut_if_free(|line| {
-            line.begin(shared.style());
+            line.begin(shared.sink.style());
             event.record(line);
             for span in context.event_scope(event).into_iter().flatten() {
                 if let Some(fields) = span.extensions().get::<SpanFields>() {
                     line.span(event.metadata(), fields);
                 }
             }
-            shared.write(line.end(SystemTime::now(), *event.metadata().level(), event.metadata().target()));
+            shared.sink.write(line.end(SystemTime::now(), *event.metadata().level(), event.metadata().target()));
         });
-        shared.report_drops(DROP_REPORT_INTERVAL);
     }
 }
 
@@ -392,3 +285,6 @@ impl<T> BorrowIfFree<T> for std::thread::LocalKey<RefCell<T>> {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -392,6 +392,13 @@ impl Head {
         debug_assert!(!value.iter().any(|part| part.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0))));
     }
 
+    /// Appends whole field lines, each with its CRLF, that were made beforehand: one copy instead of four per field.
+    #[inline]
+    pub fn add_lines(&mut self, lines: &[u8]) {
+        debug_assert!(lines.is_empty() || lines.ends_with(b"\r\n"));
+        self.storage.added.extend_from_slice(lines);
+    }
+
     /// The lines that were added, each with its CRLF.
     pub(super) fn added(&self) -> &[u8] {
         &self.storage.added

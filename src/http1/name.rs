@@ -124,6 +124,13 @@ impl NameSet {
         self.0 & other.0 != 0
     }
 
+    /// All names that are not in this set, [`Name::Other`] among them.
+    #[inline]
+    #[must_use]
+    pub const fn complement(self) -> Self {
+        Self(!self.0)
+    }
+
     #[inline]
     pub(super) fn insert(&mut self, name: Name) {
         self.0 |= 1 << name as u8;

@@ -31,10 +31,20 @@ pub(super) fn host_length(text: &[u8]) -> Result<usize, Refusal> {
     }
 }
 
-/// Unreserved characters of RFC 3986 section 2.3.
+/// Unreserved characters of RFC 3986 section 2.3, by table: every request has a host.
 #[inline]
 fn is_name_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
+    const NAME_BYTES: [bool; 256] = {
+        let mut table = [false; 256];
+        let mut byte = 0;
+        while byte < table.len() {
+            let character = byte as u8;
+            table[byte] = character.is_ascii_alphanumeric() || matches!(character, b'-' | b'.' | b'_' | b'~');
+            byte += 1;
+        }
+        table
+    };
+    NAME_BYTES[usize::from(byte)]
 }
 
 /// The length of an IP literal with its brackets, from what follows the first one. Zones (RFC 6874) are not for others

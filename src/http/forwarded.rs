@@ -55,8 +55,11 @@ pub struct Peer {
     address: std::ops::Range<usize>,
     /// Where the node of `for=` stands in `text`: an IPv6 address needs brackets and quotes (RFC 7239 section 6).
     node: std::ops::Range<usize>,
-    /// Values under construction, kept for the next request on this connection.
-    scratch: Vec<u8>,
+    /// For a client: the lines about it for `lines_host`, ready to be copied, because one connection rarely asks for two
+    /// hosts. For a proxy: values under construction.
+    lines: Vec<u8>,
+    /// Where the host stands in `lines`; `None`: they are still to be made.
+    lines_host: Option<std::ops::Range<usize>>,
 }
 
 impl Peer {
@@ -69,7 +72,7 @@ impl Peer {
         let address = 2..text.len() - 2;
         let node = if ip.is_ipv6() { 0..text.len() } else { address.clone() };
         let trust = if trusted { Trust::Proxy } else { Trust::None };
-        Self { trust, scheme, text, address, node, scratch: Vec::new() }
+        Self { trust, scheme, text, address, node, lines: Vec::new(), lines_host: None }
     }
 
     /// The address without a port, as text.
@@ -88,30 +91,47 @@ impl Peer {
 /// Tells the instance about the client.
 #[inline]
 pub fn apply(head: &mut Head, peer: &mut Peer, admitted: &Admitted) {
-    let authority = Some(admitted.authority).filter(|authority| !authority.is_empty());
-    let mut scratch = std::mem::take(&mut peer.scratch);
-    if peer.trust == Trust::None {
-        set(head, peer, authority, &mut scratch);
-    } else {
-        append(head, peer, authority, &mut scratch);
+    match peer.trust {
+        Trust::None => set(head, peer, admitted.authority),
+        Trust::Proxy => append(head, peer, Some(admitted.authority).filter(|authority| !authority.is_empty())),
     }
-    scratch.clear();
-    peer.scratch = scratch;
 }
 
 /// Sets everything afresh.
 #[inline]
-fn set(head: &mut Head, peer: &Peer, authority: Option<Span>, scratch: &mut Vec<u8>) {
+fn set(head: &mut Head, peer: &mut Peer, authority: Span) {
     head.remove_all(OURS);
-    head.add("X-Forwarded-For", &[peer.ip_text().as_bytes()]);
-    head.add("X-Forwarded-Proto", &[peer.scheme.text().as_bytes()]);
-    if let Some(authority) = authority {
-        scratch.extend_from_slice(head.text(authority));
-        head.add("X-Forwarded-Host", &[scratch]);
-        scratch.clear();
+    let host = head.text(authority);
+    if peer.lines_host.as_ref().is_none_or(|lines_host| peer.lines[lines_host.clone()] != *host) {
+        make_lines(peer, host);
     }
-    push_element(scratch, peer.text[peer.node.clone()].as_bytes(), peer.scheme, authority.map(|host| head.text(host)));
-    head.add("Forwarded", &[scratch]);
+    head.add_lines(&peer.lines);
+}
+
+/// Makes the lines about a client that asks for `host`; an empty one is not told.
+fn make_lines(peer: &mut Peer, host: &[u8]) {
+    let mut lines = std::mem::take(&mut peer.lines);
+    lines.clear();
+    for part in ["X-Forwarded-For: ", peer.ip_text(), "\r\nX-Forwarded-Proto: ", peer.scheme.text(), "\r\nForwarded: "]
+    {
+        lines.extend_from_slice(part.as_bytes());
+    }
+    push_element(
+        &mut lines,
+        peer.text[peer.node.clone()].as_bytes(),
+        peer.scheme,
+        Some(host).filter(|host| !host.is_empty()),
+    );
+    lines.extend_from_slice(b"\r\n");
+    let mut lines_host = 0..0;
+    if !host.is_empty() {
+        lines.extend_from_slice(b"X-Forwarded-Host: ");
+        lines_host = lines.len()..lines.len() + host.len();
+        lines.extend_from_slice(host);
+        lines.extend_from_slice(b"\r\n");
+    }
+    peer.lines = lines;
+    peer.lines_host = Some(lines_host);
 }
 
 /// The fields that only we and trusted peers may write.
@@ -125,7 +145,14 @@ const OURS: NameSet = NameSet::of(&[
 ]);
 
 /// Appends to what a trusted peer says.
-fn append(head: &mut Head, peer: &Peer, authority: Option<Span>, scratch: &mut Vec<u8>) {
+fn append(head: &mut Head, peer: &mut Peer, authority: Option<Span>) {
+    let mut lines = std::mem::take(&mut peer.lines);
+    lines.clear();
+    append_in(&mut lines, head, peer, authority);
+    peer.lines = lines;
+}
+
+fn append_in(scratch: &mut Vec<u8>, head: &mut Head, peer: &Peer, authority: Option<Span>) {
     let address = peer.ip_text().as_bytes();
     let node = peer.text[peer.node.clone()].as_bytes();
     let host = authority.map(|authority| head.text(authority));
@@ -365,14 +392,15 @@ mod tests {
     }
 
     #[test]
-    fn the_scratch_of_one_request_does_not_leak_into_the_next() {
+    fn the_host_of_one_request_does_not_leak_into_the_next() {
         let mut peer = Peer::new("192.0.2.1:1".parse().expect("an address"), Scheme::Https, &[]);
-        for host in ["first.example", "b"] {
+        for host in ["first.example", "b", "b", "b:80", "first.example"] {
             let mut head = request(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"));
             let admitted = super::super::admit::admit(&mut head, &super::super::testing::listener()).expect("admitted");
             apply(&mut head, &mut peer, &admitted);
             let expected = format!("for=192.0.2.1;proto=https;host=\"{host}\"");
             assert!(fields(&head).contains(&("Forwarded".into(), expected)), "{:?}", fields(&head));
+            assert!(fields(&head).contains(&("X-Forwarded-Host".into(), host.into())), "{:?}", fields(&head));
         }
     }
 }

@@ -29,7 +29,7 @@ pub fn request(head: &mut Head, upgrade: Upgrade) {
     if !head.has_any(CONCERNED) {
         return;
     }
-    let trailers = head.all(Name::Te).flat_map(list).any(accepts_trailers);
+    let trailers = head.has(Name::Te) && head.all(Name::Te).flat_map(list).any(accepts_trailers);
     strip(head, upgrade);
     if trailers {
         head.add("TE", &[b"trailers"]);
@@ -79,7 +79,7 @@ const CONCERNED: NameSet = {
 };
 
 /// What `Connection` may not remove.
-const OUR_WORD: NameSet = NameSet::of(&[
+const OUR_WORD: &[Name] = &[
     Name::Host,
     Name::ContentLength,
     Name::Upgrade,
@@ -93,27 +93,38 @@ const OUR_WORD: NameSet = NameSet::of(&[
     Name::Traceparent,
     Name::Tracestate,
     Name::XRequestId,
-]);
+];
+
+/// Known names that `Connection` may remove and that this layer does not remove anyway.
+const REMOVABLE: NameSet = NameSet::of(&{
+    let mut names = [Name::Upgrade; ALWAYS.len() + OUR_WORD.len()];
+    let mut index = 0;
+    while index < names.len() {
+        names[index] = if index < ALWAYS.len() { ALWAYS[index] } else { OUR_WORD[index - ALWAYS.len()] };
+        index += 1;
+    }
+    names
+})
+.complement();
 
 fn strip(head: &mut Head, upgrade: Upgrade) {
-    let named = named_fields(head);
-    for name in named {
-        head.remove_text(&name);
+    let options = head.connection();
+    // Rare, so it may allocate; `keep-alive`, `close` and `upgrade` have been understood while the head was parsed.
+    if options.others || options.names.intersects(REMOVABLE) {
+        let named: Vec<Vec<u8>> =
+            head.all(Name::Connection).flat_map(list).filter(may_remove).map(<[u8]>::to_vec).collect();
+        for name in named {
+            head.remove_text(&name);
+        }
     }
-    head.remove_all(NameSet::of(ALWAYS));
-    if upgrade == Upgrade::Drop {
-        head.remove(Name::Upgrade);
+    match upgrade {
+        Upgrade::Keep => head.remove_all(NameSet::of(ALWAYS)),
+        Upgrade::Drop => head.remove_all(CONCERNED),
     }
 }
 
-/// Names in `Connection` beside the usual ones. Allocates only where there are such.
-fn named_fields(head: &Head) -> Vec<Vec<u8>> {
-    let usual = NameSet::of(ALWAYS);
-    let unusual = |option: &&[u8]| match Name::recognise(option) {
-        Name::Other => !option.eq_ignore_ascii_case(b"close"),
-        name => !usual.contains(name) && !OUR_WORD.contains(name),
-    };
-    head.all(Name::Connection).flat_map(list).filter(unusual).map(<[u8]>::to_vec).collect()
+fn may_remove(option: &&[u8]) -> bool {
+    REMOVABLE.contains(Name::recognise(option))
 }
 
 /// `trailers`, with or without the weight that it cannot have.

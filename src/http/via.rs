@@ -40,11 +40,10 @@ pub fn response(head: &mut Head) {
 /// A line of our own: lines of the same name are one list, in order (RFC 9110 section 5.3).
 #[inline]
 fn add(head: &mut Head) {
-    let received: &[u8] = match head.version() {
-        Version::Http10 => b"1.0 ",
-        Version::Http11 => b"1.1 ",
-    };
-    head.add("Via", &[received, PSEUDONYM]);
+    head.add_lines(match head.version() {
+        Version::Http10 => b"Via: 1.0 plimsoll\r\n",
+        Version::Http11 => b"Via: 1.1 plimsoll\r\n",
+    });
 }
 
 /// Entries `protocol plimsoll` in a list whose comments may hold commas.

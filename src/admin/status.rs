@@ -12,7 +12,7 @@ use crate::health::{Report, detection_time};
 use crate::pool::instance::{Admin, Health};
 use crate::pool::{Member, Pool as PoolView};
 use crate::snapshot::{Phase, Published, Readiness, Snapshot};
-use crate::telemetry::stats::InstanceStats;
+use crate::telemetry::stats::{Counter, InstanceStats};
 use crate::telemetry::timestamp::Timestamp;
 
 /// The whole answer.
@@ -309,8 +309,8 @@ fn ejected(report: &Report, now: SystemTime) -> Ejected {
 fn totals(stats: &InstanceStats) -> Totals {
     let mut totals = Totals { responses: 0, server_errors: 0, errors: 0, connections_opened: 0 };
     for shard in stats.shards() {
-        totals.responses += shard.responses.iter().map(|counter| counter.value()).sum::<u64>();
-        totals.server_errors += shard.responses.last().map_or(0, |counter| counter.value());
+        totals.responses += shard.responses.iter().map(Counter::value).sum::<u64>();
+        totals.server_errors += shard.responses.last().map_or(0, Counter::value);
         totals.errors += crate::cause::Cause::ALL.iter().map(|cause| shard.errors.of(*cause).value()).sum::<u64>();
         totals.connections_opened += shard.connections_opened.value();
     }

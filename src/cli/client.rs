@@ -76,13 +76,11 @@ impl Client {
         if status.is_success() {
             return Ok(answer);
         }
-        Err(Failed(match serde_json::from_slice::<Failure>(&answer) {
-            Ok(failure) => explain(&failure),
-            Err(_) => {
-                let hint = "hint: is this the admin listener of a Plimsoll?";
-                format!("error: `{}` answered with status {status}\n{hint}", self.address)
-            }
-        }))
+        if let Ok(failure) = serde_json::from_slice::<Failure>(&answer) {
+            return Err(Failed(explain(&failure)));
+        }
+        let hint = "hint: is this the admin listener of a Plimsoll?";
+        Err(Failed(format!("error: `{}` answered with status {status}\n{hint}", self.address)))
     }
 
     async fn exchange(&self, method: Method, target: &str, body: Vec<u8>) -> Result<(StatusCode, Bytes), Failed> {

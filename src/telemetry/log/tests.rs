@@ -53,7 +53,7 @@ fn json(line: &str) -> Value {
 #[test]
 fn a_json_line_has_its_fixed_fields_first_then_the_event_s() {
     let lines = lines(|| {
-        let error = io::Error::new(io::ErrorKind::Other, "disk");
+        let error = io::Error::other("disk");
         let error: &(dyn std::error::Error + 'static) = &error;
         tracing::warn!(pool = "api", port = 80_u16, up = true, share = 0.5, ratio = f64::NAN, error, "it {}", "broke");
     });
@@ -85,7 +85,7 @@ fn an_error_is_told_with_what_caused_it() {
     struct Outer(#[source] io::Error);
 
     let lines = lines(|| {
-        let error = Outer(io::Error::new(io::ErrorKind::Other, "in use"));
+        let error = Outer(io::Error::other("in use"));
         tracing::error!(error = &error as &(dyn std::error::Error + 'static), "failed");
     });
     assert_eq!(json(&lines[0])["error"], "cannot bind: in use");

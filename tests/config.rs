@@ -301,3 +301,20 @@ fn every_example_of_the_reference_is_accepted_when_it_is_switched_on() {
         }
     }
 }
+
+proptest::proptest! {
+    #[test]
+    fn a_damaged_file_is_refused_or_accepted_but_never_a_crash(
+        start in 0_usize..20_000, length in 0_usize..40, put in "[a-z0-9=\\[\\]\\{\\}\"'.,#\n \u{e4}]{0,12}",
+    ) {
+        let mut text = reference();
+        let start = start.min(text.len());
+        let end = (start + length).min(text.len());
+        proptest::prop_assume!(text.is_char_boundary(start) && text.is_char_boundary(end));
+        text.replace_range(start..end, &put);
+        match parse(&text) {
+            Ok(loaded) => proptest::prop_assert!(!loaded.config.pools.is_empty()),
+            Err(rejected) => proptest::prop_assert!(rejected.to_string().starts_with("error: ") || rejected.problems.len() > 1),
+        }
+    }
+}

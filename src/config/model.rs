@@ -393,7 +393,7 @@ pub enum LogFormat {
     Text,
 }
 
-/// The process. `workers` needs a restart; the rest takes effect on reload.
+/// The process. What needs a restart is listed in `config::diff`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Runtime {
     /// Data-plane threads; the file's `0` has become the number of cores.

@@ -248,10 +248,10 @@ fn every_key_of_the_reference_tells_meaning_range_and_default_as_the_code_has_th
         if reference.comment.len() < 10 {
             complain("has no comment".to_owned());
         }
-        if let Some(range) = &key.range {
-            if !reference.comment.contains(&format!("Range: {range}.")) {
-                complain(format!("does not say `Range: {range}.`"));
-            }
+        if let Some(range) = &key.range
+            && !reference.comment.contains(&format!("Range: {range}."))
+        {
+            complain(format!("does not say `Range: {range}.`"));
         }
         match &key.default {
             Some(default) if *default != reference.value => complain(format!("has another default, {default}")),

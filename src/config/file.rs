@@ -2,7 +2,7 @@
 //!
 //! This is the only place where a default stands. `config/reference.toml` explains the same keys to operators, and a
 //! test holds the two together. What a key means is said there and in [`model`](super::model); the comments here say why
-//! the default is what it is. Values are checked one by one while they are read ([`read`](super::read)), and against
+//! the default is what it is. Values are checked one by one while they are read (`read`), and against
 //! each other in `check`.
 
 use std::time::Duration;

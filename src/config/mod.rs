@@ -1,4 +1,4 @@
-//! Configuration in three types, each made from the one before: [`file`] (as written, with spans) → [`model`] (checked,
+//! Configuration in three types, each made from the one before: [`mod@file`] (as written, with spans) → [`model`] (checked,
 //! names resolved, no option that means "default") → `snapshot` (handles and counters, for the data side).
 //!
 //! [`load`] does the way from a path to a model; [`diff`] compares two models. All mistakes of a file are collected and

@@ -187,7 +187,7 @@ fn parse_quantity(text: &str, units: &[(&str, u64)]) -> Option<u64> {
 
 /// In the largest unit that needs no fraction.
 fn with_unit(value: u64, units: &[(&str, u64)], zero: &str) -> String {
-    match units.iter().find(|(_, size)| value % size == 0) {
+    match units.iter().find(|(_, size)| value.is_multiple_of(*size)) {
         Some((unit, size)) if value > 0 => format!("{}{unit}", value / size),
         _ => zero.to_owned(),
     }

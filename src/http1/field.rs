@@ -155,3 +155,116 @@ pub(super) const fn is_token_byte(byte: u8) -> bool {
         b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
     ) || byte.is_ascii_alphanumeric()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http1::Head;
+
+    const START_LINES: [&[u8]; 2] = [b"GET / HTTP/1.1\r\n", b"HTTP/1.1 200 OK\r\n"];
+
+    /// The fields, read in a request and in a response, which must agree.
+    fn parse(lines: &[u8], fields_max: usize) -> Result<Vec<(Vec<u8>, Vec<u8>)>, HeadError> {
+        let [request, response] = START_LINES.map(|start_line| {
+            let bytes = [start_line, lines, b"\r\n"].concat();
+            let end = bytes.len();
+            let head = if start_line.starts_with(b"GET") {
+                Head::request(bytes, 0, end, fields_max)
+            } else {
+                Head::response(bytes, 0, end, fields_max)
+            };
+            let head = head.map_err(|(error, _)| error)?;
+            Ok(head.fields().map(|field| (field.text.to_vec(), field.value.to_vec())).collect::<Vec<_>>())
+        });
+        assert_eq!(request, response, "{}", lines.escape_ascii());
+        request
+    }
+
+    #[test]
+    fn field_lines_are_read_as_rfc_9112_section_5_says() {
+        let accepted: &[(&[u8], &[u8], &[u8], &str)] = &[
+            (b"A: b\r\n", b"A", b"b", "RFC 9112 5"),
+            (b"A:b\r\n", b"A", b"b", "RFC 9112 5: white space is optional"),
+            (b"A: \t b \t\r\n", b"A", b"b", "RFC 9112 5.1: not part of the value"),
+            (b"A:\r\n", b"A", b"", "RFC 9110 5.5: an empty value"),
+            (b"A: \t \r\n", b"A", b"", "RFC 9110 5.5: an empty value"),
+            (b"A: b c\td\r\n", b"A", b"b c\td", "RFC 9110 5.5: SP and HTAB inside"),
+            (b"A: b:c\r\n", b"A", b"b:c", "RFC 9112 5: the first colon"),
+            (b"A: \xe9\xff\r\n", b"A", b"\xe9\xff", "RFC 9110 5.5: obs-text"),
+            (b"!#$%&'*+-.^_`|~: b\r\n", b"!#$%&'*+-.^_`|~", b"b", "RFC 9110 5.6.2: tchar"),
+        ];
+        for (line, name, value, why) in accepted {
+            assert_eq!(parse(line, 100), Ok(vec![(name.to_vec(), value.to_vec())]), "{why}");
+        }
+        let refused: &[(&[u8], HeadError, &str)] = &[
+            (b"A : b\r\n", HeadError::BadField, "RFC 9112 5.1: white space before the colon"),
+            (b"A\t: b\r\n", HeadError::BadField, "RFC 9112 5.1: white space before the colon"),
+            (b": b\r\n", HeadError::BadField, "RFC 9110 5.1: an empty name"),
+            (b"A b: c\r\n", HeadError::BadField, "RFC 9110 5.1: white space in a name"),
+            (b"A\r\n", HeadError::BadField, "RFC 9112 5: no colon"),
+            (b"A(b): c\r\n", HeadError::BadField, "RFC 9110 5.6.2: a delimiter in a name"),
+            (b"\xc3\xa9: c\r\n", HeadError::BadField, "RFC 9110 5.6.2: not ASCII in a name"),
+            (b"A: b\x01c\r\n", HeadError::BadField, "RFC 9110 5.5: a control byte"),
+            (b"A: b\x0bc\r\n", HeadError::BadField, "RFC 9110 5.5: a control byte"),
+            (b"A: b\x7fc\r\n", HeadError::BadField, "RFC 9110 5.5: a control byte"),
+            (b"A: b\0c\r\n", HeadError::Nul, "RFC 9110 5.5: NUL"),
+            (b"A\0: b\r\n", HeadError::Nul, "RFC 9110 5.5: NUL"),
+            (b"A: b\r\n c\r\n", HeadError::ObsFold, "RFC 9112 5.2: obs-fold"),
+            (b"A: b\r\n\tc\r\n", HeadError::ObsFold, "RFC 9112 5.2: obs-fold"),
+            (b"A: b\r\n \r\n", HeadError::ObsFold, "RFC 9112 5.2: obs-fold of nothing"),
+            (b" A: b\r\n", HeadError::ObsFold, "RFC 9112 2.2: white space before the first field"),
+            (b"A: b\nC: d\r\n", HeadError::BareLineFeed, "RFC 9112 2.2"),
+            (b"A: b\n\r\n", HeadError::BareLineFeed, "RFC 9112 2.2"),
+            (b"A:\nC: d\r\n", HeadError::BareLineFeed, "RFC 9112 2.2"),
+            (b"\nA: b\r\n", HeadError::BareLineFeed, "RFC 9112 2.2"),
+            (b"A: b\rC: d\r\n", HeadError::BareCarriageReturn, "RFC 9112 2.2"),
+            (b"A: b\r\r\n", HeadError::BareCarriageReturn, "RFC 9112 2.2"),
+            (b"\rA: b\r\n", HeadError::BareCarriageReturn, "RFC 9112 2.2"),
+        ];
+        for (line, expected, why) in refused {
+            assert_eq!(parse(line, 100), Err(*expected), "{why}: {}", line.escape_ascii());
+            let later = [b"X: y\r\n", *line, b"Z: z\r\n"].concat();
+            assert_eq!(parse(&later, 100), Err(*expected), "{why}: {}", later.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn as_many_fields_as_allowed_are_read_and_one_more_is_refused() {
+        for fields_max in [1, 31, 32, 33, 100, 1000] {
+            let lines = b"A: b\r\n".repeat(fields_max);
+            assert_eq!(parse(&lines, fields_max).map(|fields| fields.len()), Ok(fields_max));
+            let lines = b"A: b\r\n".repeat(fields_max + 1);
+            assert_eq!(parse(&lines, fields_max), Err(HeadError::TooManyFields));
+        }
+    }
+
+    #[test]
+    fn connection_options_are_read_from_all_fields_of_that_name() {
+        let none = ConnectionOptions::default();
+        let named = |names: &[Name]| ConnectionOptions { names: NameSet::of(names), ..none };
+        let cases: &[(&[u8], ConnectionOptions)] = &[
+            (b"A: close\r\n", none),
+            (b"Connection: close\r\n", ConnectionOptions { close: true, ..none }),
+            (b"Connection: CLOSE\r\n", ConnectionOptions { close: true, ..none }),
+            (b"Connection: Keep-Alive\r\n", ConnectionOptions { keep_alive: true, ..named(&[Name::KeepAlive]) }),
+            (b"Connection: \r\n", none),
+            (b"Connection: ,\t,\r\n", none),
+            (b"Connection: Upgrade, te ,\r\n", named(&[Name::Upgrade, Name::Te])),
+            (b"Connection: te\r\nA: b\r\nCONNECTION: host\r\n", named(&[Name::Te, Name::Host])),
+            (b"Connection: x-a, close\r\n", ConnectionOptions { close: true, others: true, ..none }),
+            (b"Connection: closed\r\n", ConnectionOptions { others: true, ..none }),
+        ];
+        for (lines, expected) in cases {
+            let bytes = [START_LINES[0], lines, b"\r\n"].concat();
+            let end = bytes.len();
+            let Ok(head) = Head::request(bytes, 0, end, 100) else { panic!("{}", lines.escape_ascii()) };
+            assert_eq!(head.connection(), *expected, "{}", lines.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn lists_leave_out_empty_members_and_white_space() {
+        let members: Vec<&[u8]> = list(b" ,a\t, b c,, ,d ").collect();
+        assert_eq!(members, [b"a".as_slice(), b"b c", b"d"]);
+    }
+}

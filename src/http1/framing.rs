@@ -177,3 +177,164 @@ fn transfer_encoding(head: &Head) -> Result<(), FramingError> {
         _ => Err(FramingError::ChunkedTwice),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(start_line: &str, fields: &str) -> Head {
+        let bytes = format!("{start_line}\r\n{fields}\r\n").into_bytes();
+        let end = bytes.len();
+        let head = if start_line.starts_with("HTTP") {
+            Head::response(bytes, 0, end, 100)
+        } else {
+            Head::request(bytes, 0, end, 100)
+        };
+        head.unwrap_or_else(|(error, _)| panic!("{start_line} {fields}: {error}"))
+    }
+
+    /// The fields, what they declare, and where that is written.
+    const DECLARED: &[(&str, Result<Option<BodyLength>, FramingError>, &str)] = &[
+        ("", Ok(None), "RFC 9112 6.3: nothing declared"),
+        ("Content-Length: 0\r\n", Ok(Some(BodyLength::Length(0))), "RFC 9112 6.3 rule 6"),
+        ("Content-Length: 42\r\n", Ok(Some(BodyLength::Length(42))), "RFC 9112 6.3 rule 6"),
+        ("content-length:\t42 \r\n", Ok(Some(BodyLength::Length(42))), "RFC 9112 5.1: white space around"),
+        ("Content-Length: 0042\r\n", Ok(Some(BodyLength::Length(42))), "RFC 9110 8.6: 1*DIGIT"),
+        ("Content-Length: 18446744073709551615\r\n", Ok(Some(BodyLength::Length(u64::MAX))), "RFC 9110 8.6: large"),
+        ("Content-Length: 18446744073709551616\r\n", Err(FramingError::BadLength), "RFC 9110 8.6: overflow"),
+        ("Content-Length: 99999999999999999999999\r\n", Err(FramingError::BadLength), "RFC 9110 8.6: overflow"),
+        ("Content-Length: \r\n", Err(FramingError::BadLength), "RFC 9110 8.6: 1*DIGIT"),
+        ("Content-Length: +5\r\n", Err(FramingError::BadLength), "RFC 9110 8.6: no sign"),
+        ("Content-Length: -5\r\n", Err(FramingError::BadLength), "RFC 9110 8.6: no sign"),
+        ("Content-Length: 5 5\r\n", Err(FramingError::BadLength), "RFC 9110 8.6: no white space"),
+        ("Content-Length: 0x5\r\n", Err(FramingError::BadLength), "RFC 9110 8.6: decimal"),
+        ("Content-Length: 5.0\r\n", Err(FramingError::BadLength), "RFC 9110 8.6: whole"),
+        ("Content-Length: 5_0\r\n", Err(FramingError::BadLength), "RFC 9110 8.6: digits"),
+        ("Content-Length: \"5\"\r\n", Err(FramingError::BadLength), "RFC 9110 8.6: no quotes"),
+        ("Content-Length: 5;q=1\r\n", Err(FramingError::BadLength), "RFC 9110 8.6: no parameters"),
+        ("Content-Length: \u{665}\r\n", Err(FramingError::BadLength), "RFC 9110 8.6: ASCII digits"),
+        ("Content-Length: 5,6\r\n", Err(FramingError::DifferingLengths), "RFC 9112 6.3 rule 5"),
+        ("Content-Length: 5\r\nContent-Length: 6\r\n", Err(FramingError::DifferingLengths), "RFC 9112 6.3 rule 5"),
+        ("Content-Length: 5, 5\r\n", Err(FramingError::RepeatedLength), "RFC 9110 8.6: may be refused"),
+        (
+            "Content-Length: 5\r\nContent-Length: 5\r\n",
+            Err(FramingError::RepeatedLength),
+            "RFC 9110 8.6: may be refused",
+        ),
+        ("Content-Length: 5\r\nContent-Length: 05\r\n", Err(FramingError::RepeatedLength), "RFC 9110 8.6"),
+        ("Content-Length: 5,\r\n", Err(FramingError::BadLength), "RFC 9112 6.3 rule 5: not all valid"),
+        ("Content-Length: 5\r\nContent-Length: \r\n", Err(FramingError::BadLength), "RFC 9112 6.3 rule 5"),
+        ("Content-Length: 5\r\nContent-Length: x\r\n", Err(FramingError::BadLength), "RFC 9112 6.3 rule 5"),
+        ("Transfer-Encoding: chunked\r\n", Ok(Some(BodyLength::Chunked)), "RFC 9112 6.3 rule 4"),
+        ("transfer-encoding: CHUNKED\r\n", Ok(Some(BodyLength::Chunked)), "RFC 9112 7: case does not matter"),
+        ("Transfer-Encoding: , chunked ,\r\n", Ok(Some(BodyLength::Chunked)), "RFC 9110 5.6.1: empty members"),
+        ("Transfer-Encoding: \r\nTransfer-Encoding: chunked\r\n", Ok(Some(BodyLength::Chunked)), "RFC 9110 5.6.1"),
+        ("Transfer-Encoding: \r\n", Err(FramingError::BadEncoding), "RFC 9112 6.1: no coding"),
+        ("Transfer-Encoding: ,,\r\n", Err(FramingError::BadEncoding), "RFC 9112 6.1: no coding"),
+        ("Transfer-Encoding: chunked, chunked\r\n", Err(FramingError::ChunkedTwice), "RFC 9112 6.1"),
+        (
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+            Err(FramingError::ChunkedTwice),
+            "RFC 9112 6.1",
+        ),
+        ("Transfer-Encoding: chunked, identity\r\n", Err(FramingError::FinalCodingNotChunked), "RFC 9112 6.3 rule 4"),
+        (
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: x\r\n",
+            Err(FramingError::FinalCodingNotChunked),
+            "RFC 9112 6.3",
+        ),
+        ("Transfer-Encoding: gzip\r\n", Err(FramingError::FinalCodingNotChunked), "RFC 9112 6.3 rule 4"),
+        ("Transfer-Encoding: identity\r\n", Err(FramingError::FinalCodingNotChunked), "RFC 9112 appendix C.3: removed"),
+        ("Transfer-Encoding: xchunked\r\n", Err(FramingError::FinalCodingNotChunked), "RFC 9112 6.3 rule 4"),
+        ("Transfer-Encoding: chunke\r\n", Err(FramingError::FinalCodingNotChunked), "RFC 9112 6.3 rule 4"),
+        ("Transfer-Encoding: gzip, chunked\r\n", Err(FramingError::UnknownCoding), "RFC 9112 6.1: 501"),
+        ("Transfer-Encoding: identity, chunked\r\n", Err(FramingError::UnknownCoding), "RFC 9112 6.1: 501"),
+        ("Transfer-Encoding: gzip;q=1, chunked\r\n", Err(FramingError::UnknownCoding), "RFC 9112 7: parameters"),
+        ("Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n", Err(FramingError::UnknownCoding), "RFC 9112 6.1"),
+        ("Transfer-Encoding: chunked;a=b\r\n", Err(FramingError::BadEncoding), "RFC 9112 7.1: no parameters"),
+        ("Transfer-Encoding: \"chunked\"\r\n", Err(FramingError::BadEncoding), "RFC 9112 7: a token"),
+        ("Transfer-Encoding: chunked foo\r\n", Err(FramingError::BadEncoding), "RFC 9112 7: a token"),
+        ("Transfer-Encoding: gzip;a=\"x,\", chunked\r\n", Err(FramingError::BadEncoding), "RFC 9112 7: quoted commas"),
+        ("Transfer-Encoding: chunked\u{a0}\r\n", Err(FramingError::BadEncoding), "RFC 9112 7: a token"),
+        (
+            "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+            Err(FramingError::BothLengthAndEncoding),
+            "RFC 9112 6.1: both",
+        ),
+        (
+            "Transfer-Encoding: identity\r\nContent-Length: 5\r\n",
+            Err(FramingError::BothLengthAndEncoding),
+            "RFC 9112 6.1: both",
+        ),
+        (
+            "Connection: close, Content-Length\r\nContent-Length: 5\r\n",
+            Err(FramingError::ConnectionNamesFraming),
+            "RFC 9110 7.6.1",
+        ),
+        (
+            "Connection: transfer-encoding\r\nTransfer-Encoding: chunked\r\n",
+            Err(FramingError::ConnectionNamesFraming),
+            "RFC 9110 7.6.1",
+        ),
+        ("Transfer_Encoding: chunked\r\n", Ok(None), "RFC 9110 5.1: another name"),
+    ];
+
+    #[test]
+    fn both_directions_declare_bodies_as_rfc_9112_section_6_3_says() {
+        for (fields, declared, why) in DECLARED {
+            let request = request_body(&head("POST / HTTP/1.1", fields));
+            assert_eq!(request, declared.map(|length| length.unwrap_or(BodyLength::None)), "{why}: {fields}");
+            let response = response_body(&head("HTTP/1.1 200 OK", fields), Method::Get);
+            assert_eq!(response, declared.map(|length| length.unwrap_or(BodyLength::UntilClose)), "{why}: {fields}");
+        }
+    }
+
+    #[test]
+    fn responses_that_cannot_have_a_body_have_none_but_must_not_contradict_themselves() {
+        let cases = [
+            ("HTTP/1.1 200 OK", Method::Head, "RFC 9112 6.3 rule 1: HEAD"),
+            ("HTTP/1.1 100 Continue", Method::Post, "RFC 9112 6.3 rule 1: 1xx"),
+            ("HTTP/1.1 103 Early Hints", Method::Get, "RFC 9112 6.3 rule 1: 1xx"),
+            ("HTTP/1.1 204 No Content", Method::Get, "RFC 9112 6.3 rule 1: 204"),
+            ("HTTP/1.1 304 Not Modified", Method::Get, "RFC 9112 6.3 rule 1: 304"),
+        ];
+        for (line, to, why) in cases {
+            for (fields, declared, _) in DECLARED {
+                let body = response_body(&head(line, fields), to);
+                assert_eq!(body, declared.map(|_| BodyLength::None), "{why}: {fields}");
+            }
+        }
+        for line in ["HTTP/1.1 205 Reset Content", "HTTP/1.1 404 Not Found", "HTTP/1.1 500 x"] {
+            assert_eq!(response_body(&head(line, ""), Method::Get), Ok(BodyLength::UntilClose), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_coding_in_http_1_0_is_refused_in_both_directions() {
+        let fields = "Transfer-Encoding: chunked\r\n";
+        let expected = Err(FramingError::EncodingOnHttp10);
+        assert_eq!(request_body(&head("POST / HTTP/1.0", fields)), expected, "RFC 9112 6.1");
+        assert_eq!(response_body(&head("HTTP/1.0 200 OK", fields), Method::Get), expected, "RFC 9112 6.1");
+        assert_eq!(response_body(&head("HTTP/1.0 200 OK", ""), Method::Get), Ok(BodyLength::UntilClose));
+    }
+
+    #[test]
+    fn connections_persist_as_rfc_9112_section_9_3_says() {
+        use Persistence::{Close, KeepAlive};
+        let cases = [
+            ("1.1", "", KeepAlive),
+            ("1.1", "Connection: keep-alive\r\n", KeepAlive),
+            ("1.1", "Connection: close\r\n", Close),
+            ("1.1", "Connection: keep-alive, close\r\n", Close),
+            ("1.1", "Connection: keep-alive\r\nConnection: Close\r\n", Close),
+            ("1.0", "", Close),
+            ("1.0", "Connection: Keep-Alive\r\n", KeepAlive),
+            ("1.0", "Connection: keep-alive, close\r\n", Close),
+            ("1.0", "Proxy-Connection: keep-alive\r\n", Close),
+        ];
+        for (version, fields, expected) in cases {
+            assert_eq!(persistence(&head(&format!("GET / HTTP/{version}"), fields)), expected, "{version} {fields}");
+            assert_eq!(persistence(&head(&format!("HTTP/{version} 200 OK"), fields)), expected, "{version} {fields}");
+        }
+    }
+}

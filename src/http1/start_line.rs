@@ -124,3 +124,139 @@ fn parse_version(text: [u8; VERSION_BYTES]) -> Result<Version, HeadError> {
         _ => Err(HeadError::BadStartLine),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http1::Head;
+
+    fn request(line: &[u8]) -> Result<Head, HeadError> {
+        let bytes = [line, b"\r\nHost: a\r\n\r\n"].concat();
+        let end = bytes.len();
+        Head::request(bytes, 0, end, 100).map_err(|(error, _)| error)
+    }
+
+    fn response(line: &[u8]) -> Result<Head, HeadError> {
+        let bytes = [line, b"\r\n\r\n"].concat();
+        let end = bytes.len();
+        Head::response(bytes, 0, end, 100).map_err(|(error, _)| error)
+    }
+
+    #[test]
+    fn request_lines_are_read_as_rfc_9112_section_3_says() {
+        let accepted: &[(&[u8], Method, &[u8], Version, &str)] = &[
+            (b"GET / HTTP/1.1", Method::Get, b"/", Version::Http11, "RFC 9112 3: three parts"),
+            (b"POST /a?b=c HTTP/1.0", Method::Post, b"/a?b=c", Version::Http10, "RFC 9112 3.2.1: origin-form"),
+            (b"PUT http://h/p HTTP/1.1", Method::Put, b"http://h/p", Version::Http11, "RFC 9112 3.2.2: absolute-form"),
+            (b"CONNECT h:443 HTTP/1.1", Method::Connect, b"h:443", Version::Http11, "RFC 9112 3.2.3: authority-form"),
+            (b"OPTIONS * HTTP/1.1", Method::Options, b"*", Version::Http11, "RFC 9112 3.2.4: asterisk-form"),
+            (b"PROPFIND / HTTP/1.1", Method::Other, b"/", Version::Http11, "RFC 9110 9.1: any token"),
+            (b"!#$%&'*+-.^_`|~09az / HTTP/1.1", Method::Other, b"/", Version::Http11, "RFC 9110 5.6.2: all of tchar"),
+            (b"get / HTTP/1.1", Method::Other, b"/", Version::Http11, "RFC 9110 9.1: case matters"),
+            (b"HEAD / HTTP/1.9", Method::Head, b"/", Version::Http11, "RFC 9110 2.5: a higher minor version"),
+            (b"DELETE /{a}|b HTTP/1.1", Method::Delete, b"/{a}|b", Version::Http11, "browsers leave these unencoded"),
+        ];
+        for (line, method, target, version, why) in accepted {
+            let head = request(line).unwrap_or_else(|error| panic!("{why}: {error}"));
+            assert_eq!((head.method(), head.target(), head.version()), (*method, *target, *version), "{why}");
+            assert!(line.starts_with(head.method_text()), "{why}");
+        }
+        let bad = HeadError::BadStartLine;
+        let refused: &[(&[u8], HeadError, &str)] = &[
+            (b"GET  / HTTP/1.1", bad, "RFC 9112 3: one SP"),
+            (b"GET /  HTTP/1.1", bad, "RFC 9112 3: one SP"),
+            (b"GET\t/ HTTP/1.1", bad, "RFC 9112 3: SP and not HTAB"),
+            (b"GET /\tHTTP/1.1", bad, "RFC 9112 3: SP and not HTAB"),
+            (b"GET / HTTP/1.1 ", bad, "RFC 9112 3: nothing after the version"),
+            (b" GET / HTTP/1.1", bad, "RFC 9112 3: nothing before the method"),
+            (b"GET /a b HTTP/1.1", bad, "RFC 9112 3.2: no white space in a target"),
+            (b"GET HTTP/1.1", bad, "RFC 9112 3: a target"),
+            (b"GET  HTTP/1.1", bad, "RFC 9112 3: a target"),
+            (b"GET /", bad, "RFC 9112 3: a version"),
+            (b"GET", bad, "RFC 9112 3: three parts"),
+            (b"/ HTTP/1.1", bad, "RFC 9112 3: a method"),
+            (b"G@T / HTTP/1.1", bad, "RFC 9110 5.6.2: a method is a token"),
+            (b"GET: / HTTP/1.1", bad, "RFC 9110 5.6.2: a method is a token"),
+            (b"G\xc3\x89T / HTTP/1.1", bad, "RFC 9110 5.6.2: a method is a token"),
+            (b"GET /\x7f HTTP/1.1", bad, "RFC 3986 2: no control byte"),
+            (b"GET /\xc3\xa9 HTTP/1.1", bad, "RFC 3986 2: percent-encoded outside ASCII"),
+            (b"GET / http/1.1", bad, "RFC 9112 2.3: case matters"),
+            (b"GET / HTTP/11", bad, "RFC 9112 2.3: a dot"),
+            (b"GET / HTTP/1.", bad, "RFC 9112 2.3: two digits"),
+            (b"GET / HTTP/1.10", bad, "RFC 9112 2.3: one digit each"),
+            (b"GET / HTTP/01.1", bad, "RFC 9112 2.3: one digit each"),
+            (b"GET / HTTP/1,1", bad, "RFC 9112 2.3: a dot"),
+            (b"GET / HTTP /1.1", bad, "RFC 9112 2.3: no white space"),
+            (b"GET / ICY/1.1", bad, "RFC 9112 2.3: the name"),
+            (b"GET / HTTP/2.0", HeadError::UnsupportedVersion, "RFC 9110 15.6.6: 505"),
+            (b"GET / HTTP/0.9", HeadError::UnsupportedVersion, "RFC 9110 15.6.6: 505"),
+            (b"GET / HTTP/3.1", HeadError::UnsupportedVersion, "RFC 9110 15.6.6: 505"),
+            (b"GET /\n HTTP/1.1", HeadError::BareLineFeed, "RFC 9112 2.2"),
+            (b"GET /\r HTTP/1.1", HeadError::BareCarriageReturn, "RFC 9112 2.2"),
+            (b"GET /\0 HTTP/1.1", HeadError::Nul, "RFC 9110 5.5"),
+        ];
+        for (line, expected, why) in refused {
+            assert_eq!(request(line).err(), Some(*expected), "{why}: {}", line.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn status_lines_are_read_as_rfc_9112_section_4_says() {
+        let accepted: &[(&[u8], u16, &[u8], Version, &str)] = &[
+            (b"HTTP/1.1 200 OK", 200, b"OK", Version::Http11, "RFC 9112 4"),
+            (b"HTTP/1.0 404 Not  Found ", 404, b"Not  Found ", Version::Http10, "RFC 9112 4: any text as reason"),
+            (b"HTTP/1.1 599 \xe9t\xe9\t", 599, b"\xe9t\xe9\t", Version::Http11, "RFC 9112 4: HTAB and obs-text"),
+            (b"HTTP/1.1 100 ", 100, b"", Version::Http11, "RFC 9112 4: an empty reason"),
+            (b"HTTP/1.1 204", 204, b"", Version::Http11, "leniency: no SP before an absent reason"),
+            (b"HTTP/1.2 200 OK", 200, b"OK", Version::Http11, "RFC 9110 2.5"),
+        ];
+        for (line, status, reason, version, why) in accepted {
+            let head = response(line).unwrap_or_else(|error| panic!("{why}: {error}"));
+            assert_eq!((head.status(), head.reason(), head.version()), (*status, *reason, *version), "{why}");
+        }
+        let bad = HeadError::BadStartLine;
+        let refused: &[(&[u8], HeadError, &str)] = &[
+            (b"HTTP/1.1 099 x", bad, "RFC 9110 15: 100 to 599"),
+            (b"HTTP/1.1 600 x", bad, "RFC 9110 15: 100 to 599"),
+            (b"HTTP/1.1 999 x", bad, "RFC 9110 15: 100 to 599"),
+            (b"HTTP/1.1 20 OK", bad, "RFC 9110 15: three digits"),
+            (b"HTTP/1.1 2000 OK", bad, "RFC 9110 15: three digits"),
+            (b"HTTP/1.1 200OK", bad, "RFC 9112 4: SP"),
+            (b"HTTP/1.1  200 OK", bad, "RFC 9112 4: one SP"),
+            (b"HTTP/1.1 +20 OK", bad, "RFC 9110 15: three digits"),
+            (b"HTTP/1.1 200\tOK", bad, "RFC 9112 4: SP and not HTAB"),
+            (b" HTTP/1.1 200 OK", bad, "RFC 9112 4: nothing before"),
+            (b"HTTP/1.1", bad, "RFC 9112 4: a status"),
+            (b"HTTP/1.1 200 O\x07K", bad, "RFC 9112 4: no control bytes"),
+            (b"ICY 200 OK", bad, "RFC 9112 4"),
+            (b"http/1.1 200 OK", bad, "RFC 9112 2.3"),
+            (b"HTTP/2.0 200 OK", HeadError::UnsupportedVersion, "RFC 9112 2.3"),
+            (b"HTTP/1.1 200 O\0K", HeadError::Nul, "RFC 9110 5.5"),
+            (b"HTTP/1.1 200 O\nK", HeadError::BareLineFeed, "RFC 9112 2.2"),
+        ];
+        for (line, expected, why) in refused {
+            assert_eq!(response(line).err(), Some(*expected), "{why}: {}", line.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn nothing_may_stand_before_a_response() {
+        let bytes = b"\r\nHTTP/1.1 200 OK\r\n\r\n".to_vec();
+        let end = bytes.len();
+        assert_eq!(Head::response(bytes, 2, end, 100).map_err(|(error, _)| error).err(), Some(HeadError::BadStartLine));
+    }
+
+    #[test]
+    fn methods_are_safe_and_idempotent_as_rfc_9110_section_9_2_says() {
+        use Method::{Connect, Delete, Get, Options, Other, Patch, Post, Put, Trace};
+        for method in [Get, Method::Head, Options, Trace] {
+            assert!(method.is_safe() && method.is_idempotent(), "{method:?}");
+        }
+        for method in [Put, Delete] {
+            assert!(!method.is_safe() && method.is_idempotent(), "{method:?}");
+        }
+        for method in [Post, Connect, Patch, Other] {
+            assert!(!method.is_safe() && !method.is_idempotent(), "{method:?}");
+        }
+    }
+}

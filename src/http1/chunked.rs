@@ -344,3 +344,255 @@ fn trailer_is_dropped(line: &[u8]) -> bool {
     let name: Vec<u8> = name.iter().map(|byte| if *byte == b'_' { b'-' } else { *byte }).collect();
     TRAILERS_DROPPED.contains(Name::recognise(&name))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::http1::write::{CRLF, chunk_head, last_chunk};
+
+    /// Bytes, the data and the trailers in them, and where that is written (RFC 9112).
+    type Decodable = (&'static [u8], &'static [u8], &'static [u8], &'static str);
+
+    #[derive(Debug, PartialEq, Eq)]
+    struct Body {
+        data: Vec<u8>,
+        trailers: Vec<u8>,
+        /// What follows the body; none if it has not ended.
+        rest: Option<Vec<u8>>,
+    }
+
+    /// Decodes bytes that come in these pieces.
+    fn decode(limits: ChunkedLimits, bytes: &[u8], cuts: &[usize]) -> Result<Body, ChunkedError> {
+        let mut decoder = ChunkedDecoder::new(limits);
+        let mut data = Vec::new();
+        let mut start = 0;
+        for end in cuts.iter().copied().filter(|cut| *cut < bytes.len()).chain([bytes.len()]) {
+            let mut piece = bytes[start..end].to_vec();
+            let decoded = decoder.decode(&mut piece)?;
+            assert!(decoded.data <= decoded.consumed && decoded.consumed <= piece.len());
+            data.extend_from_slice(&piece[..decoded.data]);
+            start += decoded.consumed;
+            if decoded.done {
+                let rest = Some(bytes[start..].to_vec());
+                return Ok(Body { data, trailers: decoder.trailers().to_vec(), rest });
+            }
+            assert_eq!(start, end, "all is consumed until the body ends");
+        }
+        Ok(Body { data, trailers: decoder.trailers().to_vec(), rest: None })
+    }
+
+    /// Decoded with small limits, the same at once and byte by byte.
+    fn body(bytes: &[u8]) -> Result<Body, ChunkedError> {
+        let limits = ChunkedLimits { line_bytes_max: 40, trailer_bytes_max: 60 };
+        let whole = decode(limits, bytes, &[]);
+        let cuts: Vec<usize> = (1..bytes.len()).collect();
+        assert_eq!(decode(limits, bytes, &cuts), whole, "{}", bytes.escape_ascii());
+        whole
+    }
+
+    #[test]
+    fn bodies_are_decoded_as_rfc_9112_section_7_1_says() {
+        let cases: &[Decodable] = &[
+            (b"0\r\n\r\n", b"", b"", "7.1: no data"),
+            (b"000\r\n\r\n", b"", b"", "7.1: last-chunk = 1*(\"0\")"),
+            (b"5\r\nhello\r\n0\r\n\r\n", b"hello", b"", "7.1: one chunk"),
+            (b"3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n", b"hello", b"", "7.1: two chunks"),
+            (b"00005\r\nhello\r\n0\r\n\r\n", b"hello", b"", "7.1: leading zeros"),
+            (b"a\r\n0123456789\r\nA\r\n0123456789\r\n0\r\n\r\n", b"01234567890123456789", b"", "7.1: HEXDIG"),
+            (b"2\r\n\r\n\r\n0\r\n\r\n", b"\r\n", b"", "7.1: data that looks like lines"),
+            (b"5\r\n0\r\n\r\n\r\n0\r\n\r\n", b"0\r\n\r\n", b"", "7.1: data that looks like the end"),
+            (b"1;a\r\nx\r\n0;b=c\r\n\r\n", b"x", b"", "7.1.1: extensions are ignored"),
+            (b"1;a;b=c;d=\"e\"\r\nx\r\n0\r\n\r\n", b"x", b"", "7.1.1: several"),
+            (b"1 \t; a = b\t;c\r\nx\r\n0\r\n\r\n", b"x", b"", "7.1.1: BWS"),
+            (b"1;a=\";\\\" =\"\r\nx\r\n0\r\n\r\n", b"x", b"", "7.1.1: quoted strings and pairs"),
+            (b"1;a=\"\"\r\nx\r\n0\r\n\r\n", b"x", b"", "7.1.1: an empty quoted string"),
+            (b"0\r\nA: b\r\nC:d\r\n\r\n", b"", b"A: b\r\nC:d\r\n", "7.1.2: trailers"),
+            (b"0\r\ngrpc-status: 0\r\n\r\n", b"", b"grpc-status: 0\r\n", "7.1.2: trailers"),
+            (b"0\r\nA:\r\nB: \t\r\n\r\n", b"", b"A:\r\nB: \t\r\n", "RFC 9110 5.5: empty values"),
+        ];
+        for (bytes, data, trailers, why) in cases {
+            let followed = [*bytes, b"GET /"].concat();
+            let expected = Body { data: data.to_vec(), trailers: trailers.to_vec(), rest: Some(b"GET /".to_vec()) };
+            assert_eq!(body(&followed), Ok(expected), "{why}");
+        }
+    }
+
+    #[test]
+    fn malformed_bodies_are_refused_at_the_byte_that_makes_them_so() {
+        use ChunkedError::{BadExtension, BadLineEnd, BadSize, BadTrailer, DataTooLong, SizeOverflow};
+        let cases: &[(&[u8], ChunkedError, &str)] = &[
+            (b"\r", BadSize, "7.1: 1*HEXDIG"),
+            (b"\n", BadSize, "7.1: 1*HEXDIG"),
+            (b";", BadSize, "7.1: 1*HEXDIG"),
+            (b" ", BadSize, "7.1: nothing before the size"),
+            (b"g", BadSize, "7.1: HEXDIG"),
+            (b"-", BadSize, "7.1: no sign"),
+            (b"+", BadSize, "7.1: no sign"),
+            (b"0x", BadSize, "7.1: no prefix"),
+            (b"5_", BadSize, "7.1: HEXDIG"),
+            (b"5\0", BadSize, "7.1: HEXDIG"),
+            (b"5\n", BadLineEnd, "2.2: bare LF"),
+            (b"5\rh", BadLineEnd, "2.2: bare CR"),
+            (b"5\r\r", BadLineEnd, "2.2: bare CR"),
+            (b"5 \r", BadLineEnd, "7.1.1: BWS only before an extension"),
+            (b"5 5", BadExtension, "7.1.1: an extension begins with a semicolon"),
+            (b"5;\r", BadLineEnd, "7.1.1: an extension has a name"),
+            (b"5;;", BadExtension, "7.1.1: an extension has a name"),
+            (b"5;=", BadExtension, "7.1.1: an extension has a name"),
+            (b"5;a=\r", BadLineEnd, "7.1.1: a value after ="),
+            (b"5;a=;", BadExtension, "7.1.1: a value after ="),
+            (b"5;a\n", BadLineEnd, "2.2: bare LF in an extension"),
+            (b"5;a=b\n", BadLineEnd, "2.2: bare LF in an extension"),
+            (b"5;a=\"b\n", BadLineEnd, "2.2: bare LF in a quoted string"),
+            (b"5;a=\"b\r", BadLineEnd, "RFC 9110 5.6.4: no CR in a quoted string"),
+            (b"5;a=\"b\\\r", BadLineEnd, "RFC 9110 5.6.4: no CR in a quoted pair"),
+            (b"5;a=\"b\0", BadExtension, "RFC 9110 5.6.4: no control bytes"),
+            (b"5;a=\"b\"c", BadExtension, "7.1.1: nothing after a quoted string"),
+            (b"5;a=b\"", BadExtension, "7.1.1: a token or a quoted string"),
+            (b"5;a b", BadExtension, "7.1.1: white space in a name"),
+            (b"5;a \r", BadLineEnd, "7.1.1: no white space at the end"),
+            (b"5\r\nhelloX", DataTooLong, "7.1: CRLF after the data"),
+            (b"5\r\nhello\n", DataTooLong, "7.1: CRLF after the data"),
+            (b"5\r\nhello0", DataTooLong, "7.1: CRLF after the data"),
+            (b"5\r\nhello\r0", BadLineEnd, "7.1: CRLF after the data"),
+            (b"5\r\nhello\r\n\r", BadSize, "7.1: a chunk follows"),
+            (b"1000000000000000", SizeOverflow, "7.1: large sizes are expected and refused"),
+            (b"ffffffffffffffff", SizeOverflow, "7.1: large sizes"),
+            (b"0\r\n\n", BadLineEnd, "2.2: bare LF at the end"),
+            (b"0\r\n\r0", BadLineEnd, "2.2: bare CR at the end"),
+            (b"0\r\nA: b\n", BadLineEnd, "2.2: bare LF in trailers"),
+            (b"0\r\nA: b\r\r", BadLineEnd, "2.2: bare CR in trailers"),
+            (b"0\r\nA: b\0", BadTrailer, "RFC 9110 5.5: NUL"),
+            (b"0\r\n ", BadTrailer, "5.2: obs-fold"),
+            (b"0\r\nA: b\r\n\t", BadTrailer, "5.2: obs-fold"),
+            (b"0\r\n:", BadTrailer, "RFC 9110 5.1: an empty name"),
+            (b"0\r\nA ", BadTrailer, "5.1: white space before the colon"),
+            (b"0\r\nA\r", BadTrailer, "5: no colon"),
+        ];
+        for (bytes, expected, why) in cases {
+            assert_eq!(body(bytes), Err(*expected), "{why}: {}", bytes.escape_ascii());
+            assert!(body(&bytes[..bytes.len() - 1]).is_ok(), "too early: {}", bytes.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn sizes_up_to_sixty_bits_are_taken() {
+        let mut decoder = ChunkedDecoder::default();
+        let mut bytes = *b"fffffffffffffff\r\nx";
+        assert_eq!(decoder.decode(&mut bytes), Ok(Decoded { data: 1, consumed: 18, done: false }));
+        assert_eq!(decoder.size, (1 << 60) - 2);
+    }
+
+    #[test]
+    fn chunk_lines_and_trailers_are_limited_even_if_they_never_end() {
+        let line = |length: usize| [b"5;".as_slice(), &b"a".repeat(length - 2)].concat();
+        assert!(body(&line(40)).is_ok());
+        assert_eq!(body(&line(41)), Err(ChunkedError::LineTooLong));
+        assert_eq!(body(&b"0".repeat(41)), Err(ChunkedError::LineTooLong), "digits are bytes, too");
+        let trailers = |length: usize| [b"0\r\nA:".as_slice(), &b"b".repeat(length - 4), b"\r\n"].concat();
+        assert!(body(&trailers(60)).is_ok());
+        assert_eq!(body(&trailers(61)), Err(ChunkedError::TrailersTooLarge));
+        let dropped = [b"0\r\n".as_slice(), &b"Host: a\r\n".repeat(7)].concat();
+        assert_eq!(body(&dropped), Err(ChunkedError::TrailersTooLarge), "dropped ones count");
+    }
+
+    #[test]
+    fn extensions_may_not_outgrow_the_data_for_long() {
+        let limits = ChunkedLimits::default();
+        let chunk = |data: usize| format!("{data:x};signature={}\r\n{}\r\n", "a".repeat(80), "b".repeat(data));
+        let fair = chunk(100).repeat(1000);
+        assert!(decode(limits, fair.as_bytes(), &[]).is_ok());
+        let unfair = chunk(1).repeat(1000);
+        assert_eq!(decode(limits, unfair.as_bytes(), &[]), Err(ChunkedError::LineTooLong));
+        let small = "1\r\na\r\n".repeat(100_000);
+        assert!(decode(limits, small.as_bytes(), &[]).is_ok(), "small chunks alone are no offence");
+    }
+
+    #[test]
+    fn trailers_that_would_be_harmful_in_a_head_are_dropped() {
+        let harmful = [
+            "Content-Length: 5",
+            "transfer-encoding: chunked",
+            "Trailer: x",
+            "HOST: evil",
+            "Authorization: x",
+            "Proxy-Authorization: x",
+            "Cookie: a",
+            "Set-Cookie: a",
+            "Connection: close",
+            "Keep-Alive: 1",
+            "TE: trailers",
+            "Upgrade: h2c",
+            "Expect: 100-continue",
+            "Range: bytes=0-1",
+            "If-Match: *",
+            "Cache-Control: no-store",
+            "Content-Type: a/b",
+            "Content-Encoding: gzip",
+            "X-Forwarded-For: 1.2.3.4",
+            "Forwarded: for=x",
+            "X-Request-Id: 1",
+            "Via: 1.1 x",
+            "Location: /",
+            "Max-Forwards: 1",
+            "Content_Length: 5",
+            "X_Forwarded_For: 1.2.3.4",
+        ];
+        for line in harmful {
+            let bytes = format!("0\r\nA: b\r\n{line}\r\nC: d\r\n\r\n");
+            let body = decode(ChunkedLimits::default(), bytes.as_bytes(), &[]).map(|body| body.trailers);
+            assert_eq!(body, Ok(b"A: b\r\nC: d\r\n".to_vec()), "{line}");
+        }
+        for line in ["ETag: \"x\"", "Server-Timing: a", "grpc-message: x", "Digest: x", "Content-Length2: 5"] {
+            let bytes = format!("0\r\n{line}\r\n\r\n");
+            let body = decode(ChunkedLimits::default(), bytes.as_bytes(), &[]).map(|body| body.trailers);
+            assert_eq!(body, Ok(format!("{line}\r\n").into_bytes()), "{line}");
+        }
+    }
+
+    fn nearly_a_body() -> impl Strategy<Value = Vec<u8>> {
+        let piece = prop_oneof![
+            6 => prop::collection::vec(any::<u8>(), 1..40).prop_map(|data| [&chunk_head(data.len()), &*data, CRLF].concat()),
+            3 => Just(b"3;a=\"b\"\r\nabc\r\n".to_vec()),
+            2 => Just(b"0\r\n".to_vec()),
+            2 => Just(b"A: b\r\n".to_vec()),
+            2 => Just(CRLF.to_vec()),
+            1 => prop::sample::select(b"\r\n\0 \t;=\"\\0a:".to_vec()).prop_map(|byte| vec![byte]),
+        ];
+        prop::collection::vec(piece, 0..10).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn any_cut_into_reads_gives_the_same_body_or_the_same_error(
+            bytes in nearly_a_body(),
+            mut cuts in prop::collection::vec(0_usize..300, 0..6),
+        ) {
+            cuts.sort_unstable();
+            let limits = ChunkedLimits { line_bytes_max: 40, trailer_bytes_max: 60 };
+            let cut = decode(limits, &bytes, &cuts);
+            prop_assert_eq!(cut, body(&bytes));
+        }
+
+        #[test]
+        fn what_is_written_is_read_back(
+            chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..300), 0..8),
+            trailers in prop::collection::vec("x-[a-z]{1,9}: [!-~]{0,9}\r\n", 0..4),
+            mut cuts in prop::collection::vec(0_usize..2000, 0..8),
+        ) {
+            cuts.sort_unstable();
+            let mut bytes = Vec::new();
+            for chunk in &chunks {
+                bytes.extend_from_slice(&chunk_head(chunk.len()));
+                bytes.extend_from_slice(chunk);
+                bytes.extend_from_slice(CRLF);
+            }
+            last_chunk(&mut bytes, trailers.concat().as_bytes());
+            let read = decode(ChunkedLimits::default(), &bytes, &cuts);
+            let expected = Body { data: chunks.concat(), trailers: trailers.concat().into_bytes(), rest: Some(Vec::new()) };
+            prop_assert_eq!(read, Ok(expected));
+        }
+    }
+}

@@ -163,8 +163,14 @@ mod tests {
 
     const START_LINES: [&[u8]; 2] = [b"GET / HTTP/1.1\r\n", b"HTTP/1.1 200 OK\r\n"];
 
+    /// A name and a value.
+    type Line = (Vec<u8>, Vec<u8>);
+
+    /// A line, the name and the value in it, and where that is written.
+    type Accepted = (&'static [u8], &'static [u8], &'static [u8], &'static str);
+
     /// The fields, read in a request and in a response, which must agree.
-    fn parse(lines: &[u8], fields_max: usize) -> Result<Vec<(Vec<u8>, Vec<u8>)>, HeadError> {
+    fn parse(lines: &[u8], fields_max: usize) -> Result<Vec<Line>, HeadError> {
         let [request, response] = START_LINES.map(|start_line| {
             let bytes = [start_line, lines, b"\r\n"].concat();
             let end = bytes.len();
@@ -182,7 +188,7 @@ mod tests {
 
     #[test]
     fn field_lines_are_read_as_rfc_9112_section_5_says() {
-        let accepted: &[(&[u8], &[u8], &[u8], &str)] = &[
+        let accepted: &[Accepted] = &[
             (b"A: b\r\n", b"A", b"b", "RFC 9112 5"),
             (b"A:b\r\n", b"A", b"b", "RFC 9112 5: white space is optional"),
             (b"A: \t b \t\r\n", b"A", b"b", "RFC 9112 5.1: not part of the value"),

@@ -193,8 +193,10 @@ mod tests {
         head.unwrap_or_else(|(error, _)| panic!("{start_line} {fields}: {error}"))
     }
 
-    /// The fields, what they declare, and where that is written.
-    const DECLARED: &[(&str, Result<Option<BodyLength>, FramingError>, &str)] = &[
+    /// Fields, what they declare, and where that is written.
+    type Declared = (&'static str, Result<Option<BodyLength>, FramingError>, &'static str);
+
+    const DECLARED: &[Declared] = &[
         ("", Ok(None), "RFC 9112 6.3: nothing declared"),
         ("Content-Length: 0\r\n", Ok(Some(BodyLength::Length(0))), "RFC 9112 6.3 rule 6"),
         ("Content-Length: 42\r\n", Ok(Some(BodyLength::Length(42))), "RFC 9112 6.3 rule 6"),

@@ -451,3 +451,100 @@ fn whole_head(bytes: &[u8], start: usize, end: usize) -> Result<(usize, usize), 
     }
     Ok((start + length, start + length + CRLF.len()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REQUEST: &[u8] =
+        b"GET /a HTTP/1.1\r\nHost: h\r\nX-One: 1\r\nCookie: a\r\nx-one: 2\r\nCookie: b\r\nX-Last: l\r\n\r\nbody";
+
+    fn head() -> Head {
+        Head::request(REQUEST.to_vec(), 0, REQUEST.len() - 4, 100).map_err(|(error, _)| error).expect("a sound head")
+    }
+
+    fn written(head: &Head) -> String {
+        let mut out = Vec::new();
+        head.write_request(&mut out, head.target(), b"");
+        String::from_utf8(out).expect("ASCII")
+    }
+
+    #[test]
+    fn a_head_says_what_stands_in_it() {
+        let head = head();
+        assert!(head.has(Name::Cookie) && !head.has(Name::Via));
+        assert_eq!(head.first(Name::Cookie), Some(b"a".as_slice()));
+        assert_eq!(head.all(Name::Cookie).collect::<Vec<_>>(), [b"a", b"b"]);
+        assert_eq!(head.first(Name::Via), None);
+        assert_eq!(head.rest(), b"body");
+        let names: Vec<&[u8]> = head.fields().map(|field| field.text).collect();
+        assert_eq!(names, [b"Host".as_slice(), b"X-One", b"Cookie", b"x-one", b"Cookie", b"X-Last"]);
+        let (bytes, end) = head.into_parts();
+        assert_eq!(&bytes[end..], b"body");
+    }
+
+    #[test]
+    fn removed_fields_are_not_seen_and_not_written() {
+        let mut by_name = head();
+        by_name.remove(Name::Cookie);
+        assert!(!by_name.has(Name::Cookie) && by_name.first(Name::Cookie).is_none());
+        assert_eq!(by_name.all(Name::Cookie).count(), 0);
+        assert_eq!(written(&by_name), "GET /a HTTP/1.1\r\nHost: h\r\nX-One: 1\r\nx-one: 2\r\nX-Last: l\r\n\r\n");
+
+        let mut by_index = head();
+        by_index.remove_at(2);
+        assert_eq!(by_index.first(Name::Cookie), Some(b"b".as_slice()));
+        by_index.remove_at(4);
+        assert!(!by_index.has(Name::Cookie));
+        by_index.remove_at(99);
+
+        let mut by_text = head();
+        by_text.remove_text(b"X-ONE");
+        by_text.remove_text(b"cookie");
+        by_text.remove_text(b"not-there");
+        assert_eq!(written(&by_text), "GET /a HTTP/1.1\r\nHost: h\r\nX-Last: l\r\n\r\n");
+
+        let mut all = head();
+        for index in 0..6 {
+            all.remove_at(index);
+        }
+        assert!(!all.has(Name::Host) && !all.has(Name::Other));
+        assert_eq!(written(&all), "GET /a HTTP/1.1\r\n\r\n");
+    }
+
+    #[test]
+    fn added_lines_follow_the_kept_ones_and_are_not_seen() {
+        let mut head = head();
+        head.remove_all(NameSet::of(&[Name::Cookie, Name::Host, Name::Other]));
+        head.add("Via", &[b"1.1", b" plimsoll"]);
+        assert!(!head.has(Name::Via));
+        assert_eq!(written(&head), "GET /a HTTP/1.1\r\nVia: 1.1 plimsoll\r\n\r\n");
+    }
+
+    #[test]
+    fn recycled_storage_holds_nothing_of_the_last_head() {
+        let mut first = head();
+        first.add("Via", &[b"1.1 plimsoll"]);
+        let (_, _, storage) = first.recycle();
+        let bytes = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec();
+        let end = bytes.len();
+        let Ok(second) = Head::request_in(storage, bytes, 0, end, 100) else { panic!("a sound head") };
+        assert_eq!(written(&second), "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    }
+
+    #[test]
+    fn bytes_that_are_no_whole_head_are_refused_and_come_back() {
+        for (bytes, start, end) in [
+            (b"".as_slice(), 0, 0),
+            (b"GET / HTTP/1.1\r\n", 0, 16),
+            (b"GET / HTTP/1.1\r\n\r\n", 0, 17),
+            (b"GET / HTTP/1.1\r\n\r\n", 0, 19),
+            (b"GET / HTTP/1.1\r\n\r\n", 18, 18),
+            (b"GET / HTTP/1.1\r\n\r\nA: b\r\n\r\n", 0, 26),
+            (b"\r\n\r\n", 0, 4),
+        ] {
+            let back = Head::request(bytes.to_vec(), start, end, 100).map_err(|(_, bytes)| bytes).err();
+            assert_eq!(back.as_deref(), Some(bytes), "{} {start}..{end}", bytes.escape_ascii());
+        }
+    }
+}

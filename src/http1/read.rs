@@ -239,3 +239,161 @@ impl HeadScanner {
         Ok(None)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::http1::Head;
+
+    const LIMITS: HeadLimits = HeadLimits { bytes_max: 120, target_bytes_max: 40, fields_max: 4 };
+
+    /// Bytes, the head in them, and why.
+    type Found = (&'static [u8], Option<(usize, usize)>, &'static str);
+
+    /// What became of bytes that came in these pieces: the head's end, an error, or nothing yet.
+    fn read(
+        mut scanner: HeadScanner,
+        bytes: &[u8],
+        cuts: impl IntoIterator<Item = usize>,
+    ) -> Result<Option<(usize, usize)>, HeadError> {
+        let is_request = scanner.kind == Kind::Request;
+        let ends = cuts.into_iter().filter(|cut| *cut < bytes.len()).chain([bytes.len()]);
+        for end in ends {
+            if let Scan::Complete { start, end } = scanner.scan(&bytes[..end], &LIMITS)? {
+                let bytes = bytes[..end].to_vec();
+                let head = if is_request {
+                    Head::request(bytes, start, end, LIMITS.fields_max)
+                } else {
+                    Head::response(bytes, start, end, LIMITS.fields_max)
+                };
+                return head.map(|_| Some((start, end))).map_err(|(error, _)| error);
+            }
+        }
+        Ok(None)
+    }
+
+    /// The outcome, the same for the whole at once and byte by byte.
+    fn outcome(scanner: HeadScanner, bytes: &[u8]) -> Result<Option<(usize, usize)>, HeadError> {
+        let whole = read(scanner, bytes, []);
+        assert_eq!(read(scanner, bytes, 1..bytes.len()), whole, "{}", bytes.escape_ascii());
+        whole
+    }
+
+    #[test]
+    fn the_end_of_a_request_head_is_found() {
+        let cases: &[Found] = &[
+            (b"GET / HTTP/1.1\r\n\r\n", Some((0, 18)), "no fields"),
+            (b"GET / HTTP/1.1\r\nA: b\r\n\r\nbody\r\n\r\n", Some((0, 24)), "the first end counts"),
+            (b"\r\nGET / HTTP/1.1\r\n\r\n", Some((2, 20)), "RFC 9112 2.2: an empty line before"),
+            (b"\r\n\r\n\r\n\r\nGET / HTTP/1.1\r\n\r\n", Some((8, 26)), "RFC 9112 2.2: several"),
+            (b"", None, "nothing"),
+            (b"\r\n", None, "an empty line alone"),
+            (b"GET / HTTP/1.1\r\n", None, "not whole"),
+            (b"GET / HTTP/1.1\r\nA: b\r\n\r", None, "not whole"),
+        ];
+        for (bytes, expected, why) in cases {
+            assert_eq!(outcome(HeadScanner::request(), bytes), Ok(*expected), "{why}");
+        }
+    }
+
+    #[test]
+    fn what_no_head_may_hold_is_refused_as_soon_as_it_is_there() {
+        let request = HeadScanner::request();
+        let response = HeadScanner::response();
+        let cases: &[(HeadScanner, &[u8], HeadError, &str)] = &[
+            (request, b"\n", HeadError::BareLineFeed, "RFC 9112 2.2"),
+            (request, b"GET / HTTP/1.1\n", HeadError::BareLineFeed, "RFC 9112 2.2"),
+            (request, b"GET / HTTP/1.1\r\nA: b\n", HeadError::BareLineFeed, "RFC 9112 2.2"),
+            (request, b"GET / HTTP/1.1\r\n\n", HeadError::BareLineFeed, "RFC 9112 2.2"),
+            (request, b"\rG", HeadError::BareCarriageReturn, "RFC 9112 2.2"),
+            (request, b"GET /\r ", HeadError::BareCarriageReturn, "RFC 9112 2.2"),
+            (request, b"GET / HTTP/1.1\r\nA: b\r\r", HeadError::BareCarriageReturn, "RFC 9112 2.2"),
+            (request, b"GET / HTTP/1.1\r\n\r\r", HeadError::BareCarriageReturn, "RFC 9112 2.2"),
+            (request, b"\0", HeadError::Nul, "RFC 9110 5.5"),
+            (request, b"\x16\x03\x01\0", HeadError::Nul, "a TLS handshake on a plain port"),
+            (request, b"GET / HTTP/1.1\r\nA: \0", HeadError::Nul, "RFC 9110 5.5"),
+            (request, b"GET / HTTP/1.1\r\n ", HeadError::ObsFold, "RFC 9112 2.2"),
+            (request, b"GET / HTTP/1.1\r\nA: b\r\n\t", HeadError::ObsFold, "RFC 9112 5.2"),
+            (request, b"GET /\r\n", HeadError::BadStartLine, "RFC 9112 appendix C.1: HTTP/0.9"),
+            (request, b"\r\n\r\n\r\n\r\n\r\n", HeadError::BadStartLine, "empty lines without end"),
+            (response, b"\r", HeadError::BadStartLine, "RFC 9112 2.2: only before requests"),
+            (response, b"SSH", HeadError::BadStartLine, "RFC 9112 4"),
+            (response, b"HTTq", HeadError::BadStartLine, "RFC 9112 4"),
+            (response, b"HTTP/1.1 200 OK\r\nA: b\n", HeadError::BareLineFeed, "RFC 9112 2.2"),
+            (response, b"HTTP/1.1 200 OK\r\nA: b\r\n ", HeadError::ObsFold, "RFC 9112 5.2"),
+        ];
+        for (scanner, bytes, expected, why) in cases {
+            assert_eq!(outcome(*scanner, bytes), Err(*expected), "{why}: {}", bytes.escape_ascii());
+            let without_last = &bytes[..bytes.len() - 1];
+            if !without_last.starts_with(b"S") {
+                assert_eq!(outcome(*scanner, without_last), Ok(None), "too early: {}", bytes.escape_ascii());
+            }
+        }
+    }
+
+    #[test]
+    fn limits_hold_to_the_byte_and_are_told_as_soon_as_they_are_passed() {
+        let request = |target: usize, fields: &str| format!("GET /{} HTTP/1.1\r\n{fields}\r\n", "a".repeat(target - 1));
+        let field = |bytes: usize| format!("A: {}\r\n", "b".repeat(bytes - 5));
+        let scan = |bytes: &str| outcome(HeadScanner::request(), bytes.as_bytes());
+
+        let fits = request(40, "");
+        assert_eq!(scan(&fits), Ok(Some((0, fits.len()))));
+        assert_eq!(scan(&request(41, "")), Err(HeadError::TargetTooLong));
+        assert_eq!(scan(&"GET /".repeat(20)), Err(HeadError::TargetTooLong), "before its line has ended");
+
+        let fits = request(1, &field(120 - 18));
+        assert_eq!((fits.len(), scan(&fits)), (120, Ok(Some((0, 120)))));
+        assert_eq!(scan(&request(1, &field(121 - 18))), Err(HeadError::TooLarge));
+        assert_eq!(scan(&format!("GET / HTTP/1.1\r\nA: {}", "b".repeat(120))), Err(HeadError::TooLarge));
+        assert_eq!(scan(&"A".repeat(121)), Err(HeadError::TooLarge), "a method without end");
+
+        assert!(scan(&request(1, &"A:\r\n".repeat(4))).is_ok());
+        assert_eq!(scan(&request(1, &"A:\r\n".repeat(5))), Err(HeadError::TooManyFields));
+        assert_eq!(scan(&format!("GET / HTTP/1.1\r\n{}", "A:\r\n".repeat(5))), Err(HeadError::TooManyFields));
+    }
+
+    #[test]
+    fn a_head_that_drips_in_costs_no_more_than_one_that_comes_at_once() {
+        let limits = HeadLimits { bytes_max: usize::MAX, target_bytes_max: usize::MAX, fields_max: usize::MAX };
+        let bytes = [b"GET / HTTP/1.1\r\n".as_slice(), &b"Name: value\r\n".repeat(2000), b"\r\n"].concat();
+        for piece in [1, 2, 3, 1000] {
+            let mut scanner = HeadScanner::request();
+            let complete = (piece..).step_by(piece).find_map(|end| {
+                let bytes = &bytes[..end.min(bytes.len())];
+                matches!(scanner.scan(bytes, &limits), Ok(Scan::Complete { .. })).then_some(bytes.len())
+            });
+            assert_eq!(complete, Some(bytes.len()));
+            // A CR at the end of a read is looked at again with the LF that follows it.
+            assert!(scanner.looked_at <= bytes.len() + 2 * 2001 + 2, "{piece}: {}", scanner.looked_at);
+        }
+    }
+
+    /// Bytes that look like heads, with faults in all the places where faults can be.
+    fn nearly_a_head() -> impl Strategy<Value = Vec<u8>> {
+        let piece = prop_oneof![
+            8 => Just(b"\r\n".to_vec()),
+            4 => Just(b"GET / HTTP/1.1\r\n".to_vec()),
+            2 => Just(b"HTTP/1.1 200 OK\r\n".to_vec()),
+            8 => Just(b"Name: value\r\n".to_vec()),
+            1 => prop::sample::select(b"\r\n\0 \t:aG/".to_vec()).prop_map(|byte| vec![byte]),
+            1 => "[a-z]{1,60}".prop_map(String::into_bytes),
+        ];
+        prop::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn any_cut_into_reads_gives_the_same_head_or_the_same_error(
+            bytes in nearly_a_head(),
+            mut cuts in prop::collection::vec(0_usize..300, 0..6),
+        ) {
+            cuts.sort_unstable();
+            for scanner in [HeadScanner::request(), HeadScanner::response()] {
+                prop_assert_eq!(read(scanner, &bytes, cuts.iter().copied()), outcome(scanner, &bytes));
+            }
+        }
+    }
+}

@@ -130,6 +130,10 @@ mod tests {
     use super::*;
     use crate::http1::Head;
 
+    /// A line, what it says, and where that is written.
+    type RequestLine = (&'static [u8], Method, &'static [u8], Version, &'static str);
+    type StatusLine = (&'static [u8], u16, &'static [u8], Version, &'static str);
+
     fn request(line: &[u8]) -> Result<Head, HeadError> {
         let bytes = [line, b"\r\nHost: a\r\n\r\n"].concat();
         let end = bytes.len();
@@ -144,7 +148,7 @@ mod tests {
 
     #[test]
     fn request_lines_are_read_as_rfc_9112_section_3_says() {
-        let accepted: &[(&[u8], Method, &[u8], Version, &str)] = &[
+        let accepted: &[RequestLine] = &[
             (b"GET / HTTP/1.1", Method::Get, b"/", Version::Http11, "RFC 9112 3: three parts"),
             (b"POST /a?b=c HTTP/1.0", Method::Post, b"/a?b=c", Version::Http10, "RFC 9112 3.2.1: origin-form"),
             (b"PUT http://h/p HTTP/1.1", Method::Put, b"http://h/p", Version::Http11, "RFC 9112 3.2.2: absolute-form"),
@@ -202,7 +206,7 @@ mod tests {
 
     #[test]
     fn status_lines_are_read_as_rfc_9112_section_4_says() {
-        let accepted: &[(&[u8], u16, &[u8], Version, &str)] = &[
+        let accepted: &[StatusLine] = &[
             (b"HTTP/1.1 200 OK", 200, b"OK", Version::Http11, "RFC 9112 4"),
             (b"HTTP/1.0 404 Not  Found ", 404, b"Not  Found ", Version::Http10, "RFC 9112 4: any text as reason"),
             (b"HTTP/1.1 599 \xe9t\xe9\t", 599, b"\xe9t\xe9\t", Version::Http11, "RFC 9112 4: HTAB and obs-text"),

@@ -95,3 +95,115 @@ pub fn last_chunk(out: &mut Vec<u8>, trailers: &[u8]) {
     out.extend_from_slice(trailers);
     out.extend_from_slice(CRLF);
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::http1::{HeadLimits, HeadScanner, Name, Scan};
+
+    #[test]
+    fn chunk_heads_are_hexadecimal() {
+        for length in [1, 9, 10, 15, 16, 255, 256, 0x00ab_cdef, usize::MAX] {
+            assert_eq!(&*chunk_head(length), format!("{length:x}\r\n").as_bytes());
+        }
+    }
+
+    #[test]
+    fn the_last_chunk_holds_the_trailers() {
+        let mut out = Vec::new();
+        last_chunk(&mut out, b"");
+        assert_eq!(out, LAST_CHUNK);
+        out.clear();
+        last_chunk(&mut out, b"A: b\r\n");
+        assert_eq!(out, b"0\r\nA: b\r\n\r\n");
+    }
+
+    #[test]
+    fn heads_are_written_as_http_1_1_with_extra_lines_last() {
+        let bytes = b"\r\nPUT http://h/x HTTP/1.0\r\nHost: h\r\nVia:  a \r\n\r\n".to_vec();
+        let end = bytes.len();
+        let Ok(mut head) = Head::request(bytes, 2, end, 9) else { panic!("a sound head") };
+        head.add("A", &[b"b"]);
+        let mut out = b"before".to_vec();
+        head.write_request(&mut out, b"/x", b"E: f\r\n");
+        assert_eq!(out, b"beforePUT /x HTTP/1.1\r\nHost: h\r\nVia:  a \r\nA: b\r\nE: f\r\n\r\n");
+
+        let bytes = b"HTTP/1.0 404\r\nServer: s\r\nDate: d\r\n\r\nrest".to_vec();
+        let end = bytes.len() - 4;
+        let Ok(mut head) = Head::response(bytes, 0, end, 9) else { panic!("a sound head") };
+        head.remove(Name::Server);
+        let mut out = Vec::new();
+        head.write_response(&mut out, b"E: f\r\n");
+        assert_eq!(out, b"HTTP/1.1 404 \r\nDate: d\r\nE: f\r\n\r\n");
+    }
+
+    type Lines = Vec<(String, String)>;
+
+    fn lines() -> impl Strategy<Value = Lines> {
+        let name = prop_oneof!["[A-Za-z0-9!#$%&'*+.^_`|~-]{1,12}", Just("Via".to_owned()), Just("cookie".to_owned())];
+        prop::collection::vec((name, "([!-~]([ -~\t]{0,20}[!-~])?)?"), 0..40)
+    }
+
+    fn read(bytes: &[u8]) -> Head {
+        let limits = HeadLimits { bytes_max: 1 << 20, target_bytes_max: 1 << 20, fields_max: 100 };
+        let (mut scanner, read): (_, fn(_, _, _, _) -> _) = match bytes {
+            [b'H', ..] => (HeadScanner::response(), Head::response),
+            _ => (HeadScanner::request(), Head::request),
+        };
+        match scanner.scan(bytes, &limits) {
+            Ok(Scan::Complete { start, end }) => read(bytes.to_vec(), start, end, 100)
+                .unwrap_or_else(|(error, _)| panic!("{error}: {}", bytes.escape_ascii())),
+            other => panic!("{other:?}: {}", bytes.escape_ascii()),
+        }
+    }
+
+    fn fields(head: &Head) -> Vec<(Vec<u8>, Vec<u8>)> {
+        head.fields().map(|field| (field.text.to_vec(), field.value.to_vec())).collect()
+    }
+
+    fn text(lines: &Lines) -> String {
+        lines.iter().flat_map(|(name, value)| [name, ": ", value, "\r\n"]).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_parses_back_to_what_was_meant(
+            (target, reason) in ("/[!-~]{0,20}", "[!-~]{0,9}"),
+            status in 100_u16..600,
+            sent in lines(),
+            added in lines(),
+            removed in prop::collection::vec(0_usize..40, 0..20),
+        ) {
+            for start_line in [format!("XY {target} HTTP/1.0"), format!("HTTP/1.1 {status} {reason}")] {
+                let mut head = read(format!("{start_line}\r\n{}\r\nrest", text(&sent)).as_bytes());
+                let mut meant = fields(&head);
+                prop_assert_eq!(meant.len(), sent.len());
+                for index in removed.iter().filter(|index| **index < sent.len()) {
+                    head.remove_at(*index);
+                }
+                let mut index = 0;
+                meant.retain(|_| {
+                    index += 1;
+                    !removed.contains(&(index - 1))
+                });
+                prop_assert_eq!(&fields(&head), &meant);
+                for (name, value) in &added {
+                    head.add(name, &[value.as_bytes()]);
+                    meant.push((name.clone().into_bytes(), value.clone().into_bytes()));
+                }
+                let mut out = Vec::new();
+                if start_line.starts_with("HTTP") {
+                    head.write_response(&mut out, b"");
+                } else {
+                    head.write_request(&mut out, target.as_bytes(), b"");
+                }
+                let back = read(&out);
+                prop_assert_eq!(fields(&back), meant);
+                prop_assert_eq!((back.method_text(), back.target()), (head.method_text(), head.target()));
+                prop_assert_eq!((back.status(), back.reason()), (head.status(), head.reason()));
+            }
+        }
+    }
+}

@@ -195,7 +195,7 @@ fn with_unit(value: u64, units: &[(&str, u64)], zero: &str) -> String {
 
 /// A duration as it would be written in the file: `250ms`, `90s`.
 #[must_use]
-pub fn duration_text(duration: Duration) -> String {
+pub(super) fn duration_text(duration: Duration) -> String {
     with_unit(duration.as_millis() as u64, &DURATION_UNITS, "0s")
 }
 

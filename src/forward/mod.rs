@@ -16,7 +16,7 @@ use crate::cause::Cause;
 use crate::config::model::HostField;
 use crate::health::Evidence;
 use crate::http::body::Pipe;
-use crate::http1::head::{Head, Method};
+use crate::http1::head::{Head, Method, Name};
 use crate::pool::instance::{InFlight, Instance, InstanceId};
 use crate::pool::{Member, NoInstance, Picked, Pool, Repeat};
 use crate::telemetry::stats::{RetryOutcome, RetryReason};
@@ -31,6 +31,8 @@ use retry::{Again, Body, Failure, Sent};
 pub struct Request<'a> {
     /// Its head, rewritten, without `Host` unless that is kept.
     pub head: &'a Head,
+    /// The host that the client asked for, with its port; empty from HTTP/1.0 clients that name none.
+    pub authority: &'a [u8],
     /// The target that instances see.
     pub target: &'a [u8],
     /// Further head lines, the same for every instance.
@@ -286,15 +288,18 @@ async fn connection(
 fn head_for(worker: &Worker, pool: &Pool, member: &Member, request: &Request<'_>) -> Vec<u8> {
     let mut out = worker.buffers.take();
     let host = match &pool.settings.host {
-        HostField::Keep => {
+        HostField::Keep if request.head.has(Name::Host) => {
             request.head.write_request(&mut out, request.target, request.extra);
             return out;
         }
-        HostField::Instance => &member.authority,
-        HostField::Fixed(host) => host,
+        // An absolute target has overruled the field (RFC 9112 section 3.2.2).
+        HostField::Keep if !request.authority.is_empty() => request.authority,
+        // An HTTP/1.0 client may name no host, but a request of HTTP/1.1 must (RFC 9112 section 3.2).
+        HostField::Keep | HostField::Instance => member.authority.as_bytes(),
+        HostField::Fixed(host) => host.as_bytes(),
     };
     let mut extra = Vec::with_capacity(host.len() + request.extra.len() + 8);
-    for part in [b"Host: ", host.as_bytes(), b"\r\n", request.extra] {
+    for part in [b"Host: ", host, b"\r\n", request.extra] {
         extra.extend_from_slice(part);
     }
     request.head.write_request(&mut out, request.target, &extra);

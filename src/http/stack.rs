@@ -264,6 +264,7 @@ impl<'a> Exchange<'a> {
         let target = admitted.target(head);
         let request = Request {
             head,
+            authority: head.text(admitted.authority),
             target: &target,
             extra: if admitted.body == BodyLength::Chunked { b"Transfer-Encoding: chunked\r\n" } else { b"" },
             method: asked.method,

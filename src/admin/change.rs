@@ -26,7 +26,7 @@ const WHO_CHARACTERS_MAX: usize = 100;
 
 /// What a reload did, or would do.
 #[derive(Debug, Serialize)]
-struct Summary<'a> {
+struct Effect<'a> {
     /// The generation that is in use; absent where nothing was done.
     #[serde(skip_serializing_if = "Option::is_none")]
     generation: Option<u64>,
@@ -53,7 +53,7 @@ pub(super) async fn reload(admin: &Admin, query: Option<&str>) -> Answer {
     match admin.control.reload(Trigger::Admin, force).await {
         Ok(outcome) => json(
             StatusCode::OK,
-            &Summary {
+            &Effect {
                 generation: Some(outcome.generation),
                 hash: &outcome.hash,
                 summary: outcome.diff.to_string(),
@@ -94,7 +94,7 @@ pub(super) async fn diff(admin: &Admin, running: &Arc<Config>, text: Bytes, name
             let changes = diff::diff(running, &loaded.config);
             json(
                 StatusCode::OK,
-                &Summary {
+                &Effect {
                     generation: None,
                     hash: &loaded.config.hash,
                     summary: changes.to_string(),

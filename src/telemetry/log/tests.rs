@@ -225,7 +225,7 @@ fn access_record() -> AccessRecord<'static> {
 #[test]
 fn the_access_log_has_a_switch_of_its_own() {
     let count = |access, level| {
-        lines_with(&Log { access, level, ..SETTINGS }, |_| {
+        lines_with(&Log { level, access, ..SETTINGS }, |_| {
             assert_eq!(access::enabled(), access);
             access::log(&access_record());
         })

@@ -37,11 +37,13 @@ impl Surroundings for Nowhere {
 
 /// A configuration with one listener `front`, and one pool and route per name.
 fn config(pools: &[&str]) -> Arc<Config> {
-    let mut text = "[[listener]]\nname = \"front\"\nbind = \"127.0.0.1:8080\"\n".to_owned();
-    for pool in pools {
-        text += &format!("[pool.{pool}]\ninstances = [\"127.0.0.1:9001\"]\n");
-        text += &format!("[[route]]\nname = \"to-{pool}\"\npath = \"/{pool}\"\npool = \"{pool}\"\n");
-    }
+    let pools = pools.iter().map(|pool| {
+        format!(
+            "[pool.{pool}]\ninstances = [\"127.0.0.1:9001\"]\n\
+             [[route]]\nname = \"to-{pool}\"\npath = \"/{pool}\"\npool = \"{pool}\"\n"
+        )
+    });
+    let text = "[[listener]]\nname = \"front\"\nbind = \"127.0.0.1:8080\"\n".to_owned() + &pools.collect::<String>();
     load::parse(&text, Path::new("plimsoll.toml"), &Nowhere).unwrap().config
 }
 
@@ -179,7 +181,7 @@ async fn what_went_from_the_configuration_keeps_its_series_for_five_minutes() {
     ];
     assert_eq!(series.map(|series| value(&metrics, series)), [Some(5.0), Some(0.0), Some(0.0)]);
     assert_eq!(value(&metrics, r#"plimsoll_pool_instances{pool="web"}"#), Some(0.0));
-    advance(KEPT_AFTER_REMOVAL - Duration::from_secs(1)).await;
+    advance(KEPT_AFTER_REMOVAL.saturating_sub(Duration::from_secs(1))).await;
     assert_eq!(value(&metrics, series[0]), Some(5.0));
     advance(Duration::from_secs(1)).await;
     assert_eq!(series.map(|series| value(&metrics, series)), [None; 3]);

@@ -151,13 +151,6 @@ impl LineBuffer {
     }
 
     fn end_json(&mut self, at: SystemTime, level: Level, target: &str) -> fmt::Result {
-        let level = match level {
-            Level::ERROR => "error",
-            Level::WARN => "warn",
-            Level::INFO => "info",
-            Level::DEBUG => "debug",
-            Level::TRACE => "trace",
-        };
         write!(self.line, r#"{{"timestamp":"{}","level":"{level}","trace_id":""#, Timestamp(at))?;
         Escaped(&mut self.line).write_str(&self.trace_id)?;
         self.line.push_str(r#"","message":""#);

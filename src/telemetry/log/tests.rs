@@ -62,7 +62,7 @@ fn a_json_line_has_its_fixed_fields_first_then_the_event_s() {
     assert!(start.starts_with(r#"{"timestamp":"2"#) && start.ends_with(r#"Z""#), "{line}");
     let target = module_path!();
     let expected = format!(
-        r#","level":"warn","trace_id":"","message":"it broke","target":"{target}","pool":"api","port":80,"up":true,"share":0.5,"ratio":"NaN","error":"disk"}}"#
+        r#","level":"WARN","trace_id":"","message":"it broke","target":"{target}","pool":"api","port":80,"up":true,"share":0.5,"ratio":"NaN","error":"disk"}}"#
     );
     assert_eq!(rest, expected);
 }
@@ -103,7 +103,7 @@ fn an_event_tells_the_fields_of_its_spans_unless_it_says_them_itself() {
     });
     let line = json(&lines[0]);
     assert_eq!((&line["pool"], &line["instance"], &line["result"]), (&"web".into(), &"b".into(), &"pass".into()));
-    assert_eq!((&line["level"], &line["field_level"]), (&"info".into(), &1.into()));
+    assert_eq!((&line["level"], &line["field_level"]), (&"INFO".into(), &1.into()));
 }
 
 #[test]
@@ -240,7 +240,7 @@ fn an_access_line_tells_the_whole_request() {
     let lines = lines_with(&Log { access: true, ..SETTINGS }, |_| access::log(&access_record()));
     let line = json(&lines[0]);
     let expected = serde_json::json!({
-        "timestamp": line["timestamp"], "level": "info", "trace_id": "0123456789abcdef0123456789abcdef",
+        "timestamp": line["timestamp"], "level": "INFO", "trace_id": "0123456789abcdef0123456789abcdef",
         "message": "request", "target": "access", "listener": "front", "route": "to-api", "pool": "api",
         "method": "GET", "host": "example.com", "path": "/a\"b\u{fffd}", "status": 503, "cause": "queue_full",
         "attempts": 0, "bytes_in": 0, "bytes_out": 312, "client": "192.0.2.1:4711", "headers": 0.00012, "queue": 1.5,

@@ -50,7 +50,7 @@ impl ReloadResult {
     #[must_use]
     pub const fn code(self) -> &'static str {
         match self {
-            Self::Applied => "applied",
+            Self::Applied => "success",
             Self::Unchanged => "unchanged",
             Self::Invalid => "invalid",
             Self::Refused => "refused",

@@ -149,7 +149,7 @@ fn a_scrape_sums_what_all_workers_counted() {
         (r#"plimsoll_pool_eligible_instances{pool="api"}"#, 1.0),
         (r#"plimsoll_retries_total{pool="api",reason="reset",outcome="answered"}"#, 1.0),
         ("plimsoll_config_generation", 1.0),
-        (r#"plimsoll_config_reloads_total{result="applied"}"#, 1.0),
+        (r#"plimsoll_config_reloads_total{result="success"}"#, 1.0),
         (r#"plimsoll_log_dropped_total{sink="none"}"#, 0.0),
     ] {
         assert_eq!(value(&metrics, series), Some(expected), "{series}");

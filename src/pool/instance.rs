@@ -1,9 +1,10 @@
 //! The record of one instance: who it is, whether it may get a request now, what it has in flight.
 //!
 //! A record hangs on (pool, address) and outlives snapshots: a reload that keeps the address keeps the record, and with
-//! it verdict, counters and connections. `health::prober` is the only writer of [`State`]; workers read it and count
+//! it verdict, counters and connections. `health::group` is the only writer of [`State`]; workers read it and count
 //! through guards. The one question "may this instance get a request now?" is answered by [`State::eligible`] only.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -117,7 +118,6 @@ impl State {
 }
 
 /// The record of one instance.
-#[derive(Debug)]
 pub struct Instance {
     /// Number of the record.
     pub id: InstanceId,
@@ -265,6 +265,19 @@ impl Instance {
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |count| (count < max).then(|| count + 1))
             .ok()
             .map(|_before| InFlight(Arc::clone(self)))
+    }
+}
+
+impl fmt::Debug for Instance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Without the counters, which would fill pages.
+        f.debug_struct("Instance")
+            .field("id", &self.id)
+            .field("pool", &self.pool)
+            .field("address", &self.address)
+            .field("state", &self.state())
+            .field("in_flight", &self.in_flight())
+            .finish_non_exhaustive()
     }
 }
 

@@ -211,6 +211,7 @@ impl Fleet {
         for (name, settings) in kept {
             if let Some(grouped) = self.pools.get(name) {
                 define(grouped, settings);
+                changes.extend(grouped.group().settle(now));
             }
         }
         self.announce(&changes);
@@ -222,8 +223,8 @@ impl Fleet {
         for (pool, _, entry) in prepared.new_entries {
             let grouped = self.pools.get(&pool).or_else(|| prepared.new_pools.get(&pool));
             if let Some(grouped) = grouped {
-                let changes = grouped.group().remove(entry.instance.id, now);
-                self.announce(&changes);
+                let change = grouped.group().remove(entry.instance.id, now);
+                self.announce(change.as_slice());
             }
         }
     }

@@ -110,7 +110,7 @@ impl Group {
     /// Folds a probe in.
     pub fn probed(&mut self, id: InstanceId, probed: &Probed, now: Now) -> Vec<Change> {
         let Some(record) = self.records.get_mut(&id) else { return Vec::new() };
-        let mut changes = record.probed(probed, now);
+        let mut changes: Vec<Change> = record.probed(probed, now).into_iter().collect();
         if !changes.is_empty() || record.ejection.is_ejected() {
             self.give_back(now, &mut changes);
         }
@@ -157,10 +157,16 @@ impl Group {
     }
 
     /// The instance is no longer in the configuration. It gets nothing new, from older snapshots neither.
-    pub fn remove(&mut self, id: InstanceId, now: Now) -> Vec<Change> {
-        let Some(record) = self.records.remove(&id) else { return Vec::new() };
+    pub fn remove(&mut self, id: InstanceId, now: Now) -> Option<Change> {
+        let record = self.records.remove(&id)?;
         let to = State { removed: true, ..record.instance.state() };
-        let mut changes: Vec<Change> = record.publish_as(to, Reason::Removed, now).into_iter().collect();
+        record.publish_as(to, Reason::Removed, now)
+    }
+
+    /// A configuration has taken effect as a whole: ejections end that the pool can no longer spare. Not judged before,
+    /// since a pool that is half of the old and half of the new one would give instances back for nothing.
+    pub fn settle(&mut self, now: Now) -> Vec<Change> {
+        let mut changes = Vec::new();
         self.give_back(now, &mut changes);
         changes
     }
@@ -215,7 +221,8 @@ impl Group {
 }
 
 impl Record {
-    fn probed(&mut self, probed: &Probed, now: Now) -> Vec<Change> {
+    /// One probe is one change at most, also when it ends an ejection and restores at the same time.
+    fn probed(&mut self, probed: &Probed, now: Now) -> Option<Change> {
         let unproven = self.verdict == Verdict::Unproven;
         let (verdict, health) = self.verdict.step(probed.outcome, self.limits);
         self.verdict = verdict;
@@ -226,18 +233,6 @@ impl Record {
             }
             report.probes.push(probed.record(now));
         });
-        let mut changes = Vec::new();
-        if let Some(health) = health {
-            self.instance.report(|report| report.since = Some(now.wall));
-            // Counted against an instance that was another one: before it went down, or while it was down.
-            self.instance.reset_failures();
-            let reason = match health {
-                _ if unproven => Reason::FirstProbe(probed.result.clone()),
-                Health::Up => Reason::ProbesPassed(self.limits.rise),
-                Health::Down | Health::Unproven => Reason::ProbesFailed(self.limits.fall, probed.result.clone()),
-            };
-            changes.extend(self.publish(reason, now));
-        }
         let was_ejected = self.ejection.is_ejected();
         let ejection = match probed.outcome {
             Outcome::Pass => self.ejection.probe_passed(probed.started, now.instant),
@@ -246,12 +241,20 @@ impl Record {
         };
         if was_ejected && !ejection.is_ejected() {
             self.end_ejection(ejection);
-            changes.extend(self.publish(Reason::TrafficOver, now));
         } else {
             self.ejection = ejection.forget(now.instant, &self.evidence);
             self.instance.report(|report| report.ejections = self.ejection.repeats());
         }
-        changes
+        let Some(health) = health else { return self.publish(Reason::TrafficOver, now) };
+        self.instance.report(|report| report.since = Some(now.wall));
+        // Counted against an instance that was another one: before it went down, or while it was down.
+        self.instance.reset_failures();
+        let reason = match health {
+            _ if unproven => Reason::FirstProbe(probed.result.clone()),
+            Health::Up => Reason::ProbesPassed(self.limits.rise),
+            Health::Down | Health::Unproven => Reason::ProbesFailed(self.limits.fall, probed.result.clone()),
+        };
+        self.publish(reason, now)
     }
 
     fn end_ejection(&mut self, ejection: Ejection) {

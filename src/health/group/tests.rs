@@ -200,7 +200,7 @@ fn a_removed_instance_is_out_for_good() {
     let mut pool = pool(2);
     let id = pool.instances[0].id;
     let now = pool.at(1);
-    assert_eq!(codes(&pool.group.remove(id, now)), ["removed"]);
+    assert_eq!(pool.group.remove(id, now).map(|change| change.reason), Some(Reason::Removed));
     assert!(pool.probe(0, 2, Outcome::Pass).is_empty());
     assert_eq!(pool.labels(), ["removed", "up"]);
     assert_eq!(pool.group.undrained(), 1);

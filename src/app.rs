@@ -144,7 +144,7 @@ fn raise_descriptor_limit(config: &Config) {
 }
 
 /// Starts what asks for reloads: the file and the signal. It ends when the set is dropped.
-fn triggers(proxy: &Proxy, config: &Config, mut signal: ReloadSignal) -> JoinSet<()> {
+pub(crate) fn triggers(proxy: &Proxy, config: &Config, mut signal: ReloadSignal) -> JoinSet<()> {
     let mut triggers = JoinSet::new();
     let handle = proxy.handle.clone();
     triggers.spawn(async move {

@@ -260,7 +260,7 @@ impl Controller {
         let planned = self.sockets.plan(&config, config.runtime.workers).map_err(listen_error)?;
         let prepared = self.fleet.prepare(&config);
         self.meanwhile(Fleet::first_verdicts(&prepared, config.runtime.startup_grace)).await;
-        let opened = match self.admissible(&prepared, &running, force) {
+        let opened = match admissible(&prepared, &running, force) {
             Ok(()) => self.sockets.open(planned).map_err(listen_error),
             Err(error) => Err(error),
         };
@@ -296,28 +296,6 @@ impl Controller {
             Ok(loaded) => loaded,
             Err(error) => Err(Rejected::unreadable(&self.path, format!("loading it failed: {error}"), None)),
         }
-    }
-
-    /// Whether each pool would have an instance that passes; a pool that has none already, and gets no instances that
-    /// it did not have, is not made worse, and must not stand in the way of a change elsewhere.
-    fn admissible(&self, prepared: &Prepared, running: &Snapshot, force: Force) -> Result<(), ReloadError> {
-        let worse = |pool: &&Arc<Pool>| {
-            running.pool(&pool.name).is_none_or(|old| {
-                let had = |id| old.members.iter().any(|member| member.instance.id == id);
-                passes(old) || pool.members.iter().any(|member| !had(member.instance.id))
-            })
-        };
-        let names: Vec<PoolName> =
-            without_passing(&prepared.pools).filter(worse).map(|pool| pool.name.clone()).collect();
-        if names.is_empty() {
-            return Ok(());
-        }
-        let error = ReloadError::NothingPasses(names);
-        if force == Force::No {
-            return Err(error);
-        }
-        tracing::warn!(reason = %error, "reload is forced");
-        Ok(())
     }
 
     /// Hands sockets to the workers, tells them about the snapshot, and has them let go of the sockets that went.
@@ -382,6 +360,27 @@ fn passes(pool: &Pool) -> bool {
 
 fn without_passing(pools: &[Arc<Pool>]) -> impl Iterator<Item = &Arc<Pool>> {
     pools.iter().filter(|pool| !passes(pool))
+}
+
+/// Whether each pool would have an instance that passes; a pool that has none already, and gets no instances that
+/// it did not have, is not made worse, and must not stand in the way of a change elsewhere.
+fn admissible(prepared: &Prepared, running: &Snapshot, force: Force) -> Result<(), ReloadError> {
+    let worse = |pool: &&Arc<Pool>| {
+        running.pool(&pool.name).is_none_or(|old| {
+            let had = |id| old.members.iter().any(|member| member.instance.id == id);
+            passes(old) || pool.members.iter().any(|member| !had(member.instance.id))
+        })
+    };
+    let names: Vec<PoolName> = without_passing(&prepared.pools).filter(worse).map(|pool| pool.name.clone()).collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    let error = ReloadError::NothingPasses(names);
+    if force == Force::No {
+        return Err(error);
+    }
+    tracing::warn!(reason = %error, "reload is forced");
+    Ok(())
 }
 
 /// Tells the metrics what is published.

@@ -39,7 +39,7 @@ impl From<HeadError> for Refusal {
             HeadError::Nul => Self::bad_request("the head has a zero byte"),
             HeadError::ObsFold => Self::bad_request("the head has a folded line"),
             HeadError::UnsupportedVersion => {
-                Self { status: 505, ..Self::bad_request("the version of HTTP is not supported") }
+                Self { cause: Cause::NotImplemented, status: 505, detail: "this version of HTTP is not supported" }
             }
             HeadError::TooManyFields => Self::too_large(431, "the head has more fields than allowed"),
             HeadError::TooLarge => Self::too_large(431, "the head is larger than allowed"),
@@ -65,6 +65,34 @@ impl From<FramingError> for Refusal {
             FramingError::UnknownCoding => {
                 Self { cause: Cause::NotImplemented, status: 501, detail: "a transfer coding is not implemented" }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_and_what_is_not_implemented_have_their_own_status_and_all_else_is_400() {
+        let cases = [
+            (HeadError::TargetTooLong.into(), 414, "RFC 9110 15.5.15"),
+            (HeadError::TooLarge.into(), 431, "RFC 6585 5"),
+            (HeadError::TooManyFields.into(), 431, "RFC 6585 5"),
+            (HeadError::UnsupportedVersion.into(), 505, "RFC 9110 15.6.6"),
+            (HeadError::BadStartLine.into(), 400, "RFC 9112 3"),
+            (HeadError::BadField.into(), 400, "RFC 9112 5.1"),
+            (HeadError::BareLineFeed.into(), 400, "RFC 9112 2.2"),
+            (HeadError::BareCarriageReturn.into(), 400, "RFC 9112 2.2"),
+            (HeadError::Nul.into(), 400, "RFC 9110 5.5"),
+            (HeadError::ObsFold.into(), 400, "RFC 9112 5.2"),
+            (FramingError::BothLengthAndEncoding.into(), 400, "RFC 9112 6.1"),
+            (FramingError::DifferingLengths.into(), 400, "RFC 9112 6.3"),
+            (FramingError::UnknownCoding.into(), 501, "RFC 9112 6.1"),
+        ];
+        for (refusal, status, why) in cases {
+            let Refusal { status: found, .. } = refusal;
+            assert_eq!(found, status, "{why}: {refusal:?}");
         }
     }
 }

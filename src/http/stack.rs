@@ -78,7 +78,7 @@ async fn read_head(worker: &Worker, client: &mut Client, alarm: &Alarm) -> Resul
     let mut buffer = if client.ahead.is_empty() { worker.buffers.take() } else { std::mem::take(&mut client.ahead) };
     let mut scanner = HeadScanner::request();
     let mut asked = false;
-    let refused = |error: HeadError| Unread::Refused(head_refusal(error), begun);
+    let refused = |error: HeadError| Unread::Refused(error.into(), begun);
     loop {
         if !buffer.is_empty() {
             match scanner.scan(&buffer, &limits) {
@@ -107,18 +107,6 @@ async fn read_head(worker: &Worker, client: &mut Client, alarm: &Alarm) -> Resul
 
 const LATE_HEAD: Refusal =
     Refusal { cause: Cause::RequestHeaderTimeout, status: 408, detail: "the request head did not arrive in time" };
-
-/// What a head that does not parse is answered with.
-fn head_refusal(error: HeadError) -> Refusal {
-    let (cause, status, detail) = match error {
-        HeadError::TargetTooLong => (Cause::RequestTooLarge, 414, "the request target is too long"),
-        HeadError::TooLarge => (Cause::RequestTooLarge, 431, "the request head is too large"),
-        HeadError::TooManyFields => (Cause::RequestTooLarge, 431, "the request has too many header fields"),
-        HeadError::UnsupportedVersion => (Cause::NotImplemented, 505, "this HTTP version is not supported"),
-        _ => (Cause::ClientBadRequest, 400, "the request head is malformed"),
-    };
-    Refusal { cause, status, detail }
-}
 
 /// One request and its answer: the parts of its connection, and where it is served.
 struct Exchange<'a> {

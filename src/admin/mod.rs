@@ -65,3 +65,6 @@ impl Admin {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

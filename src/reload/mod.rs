@@ -115,7 +115,7 @@ impl fmt::Display for Nearest<'_> {
 
 /// What the controller is asked to do.
 #[derive(Debug)]
-enum Command {
+pub(crate) enum Command {
     /// Load the file anew.
     Reload { trigger: Trigger, force: Force, reply: oneshot::Sender<Result<ReloadOutcome, ReloadError>> },
     /// Drain an instance, switch it off, or let it serve.
@@ -156,7 +156,7 @@ pub struct ControlHandle {
 
 impl ControlHandle {
     /// A handle and what the controller reads.
-    fn new() -> (Self, mpsc::Receiver<Command>) {
+    pub(crate) fn new() -> (Self, mpsc::Receiver<Command>) {
         let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
         (Self { commands }, inbox)
     }

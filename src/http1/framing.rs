@@ -154,12 +154,15 @@ fn parse_length(text: &[u8]) -> Option<u64> {
 }
 
 /// Whether the `Transfer-Encoding` fields say `chunked` and nothing else. All fields of the name are one list, in
-/// which empty members count for nothing (RFC 9110 §5.6.1).
+/// which empty members count for nothing (RFC 9110 §5.6.1), except for a last one: some readers ignore it, others take
+/// `chunked,` for a body that is not chunked (hyper's client does).
 fn transfer_encoding(head: &Head) -> Result<(), FramingError> {
     if head.version() == Version::Http10 {
         return Err(FramingError::EncodingOnHttp10);
     }
     let (mut codings, mut chunked, mut last_is_chunked) = (0, 0, false);
+    let empty_last =
+        head.all(Name::TransferEncoding).last().is_none_or(|value| value.is_empty() || value.ends_with(b","));
     for coding in head.all(Name::TransferEncoding).flat_map(list) {
         let name = coding.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
         last_is_chunked = name.eq_ignore_ascii_case(b"chunked");
@@ -171,7 +174,7 @@ fn transfer_encoding(head: &Head) -> Result<(), FramingError> {
     }
     match (codings, chunked) {
         (0, _) => Err(FramingError::BadEncoding),
-        _ if !last_is_chunked => Err(FramingError::FinalCodingNotChunked),
+        _ if !last_is_chunked || empty_last => Err(FramingError::FinalCodingNotChunked),
         (1, 1) => Ok(()),
         (_, 1) => Err(FramingError::UnknownCoding),
         _ => Err(FramingError::ChunkedTwice),
@@ -229,7 +232,18 @@ mod tests {
         ("Content-Length: 5\r\nContent-Length: x\r\n", Err(FramingError::BadLength), "RFC 9112 6.3 rule 5"),
         ("Transfer-Encoding: chunked\r\n", Ok(Some(BodyLength::Chunked)), "RFC 9112 6.3 rule 4"),
         ("transfer-encoding: CHUNKED\r\n", Ok(Some(BodyLength::Chunked)), "RFC 9112 7: case does not matter"),
-        ("Transfer-Encoding: , chunked ,\r\n", Ok(Some(BodyLength::Chunked)), "RFC 9110 5.6.1: empty members"),
+        ("Transfer-Encoding: ,, chunked\r\n", Ok(Some(BodyLength::Chunked)), "RFC 9110 5.6.1: empty members"),
+        (
+            "Transfer-Encoding: chunked,\r\n",
+            Err(FramingError::FinalCodingNotChunked),
+            "two readings of an empty last member",
+        ),
+        ("Transfer-Encoding: chunked , \r\n", Err(FramingError::FinalCodingNotChunked), "two readings"),
+        (
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: \r\n",
+            Err(FramingError::FinalCodingNotChunked),
+            "two readings",
+        ),
         ("Transfer-Encoding: \r\nTransfer-Encoding: chunked\r\n", Ok(Some(BodyLength::Chunked)), "RFC 9110 5.6.1"),
         ("Transfer-Encoding: \r\n", Err(FramingError::BadEncoding), "RFC 9112 6.1: no coding"),
         ("Transfer-Encoding: ,,\r\n", Err(FramingError::BadEncoding), "RFC 9112 6.1: no coding"),

@@ -63,6 +63,12 @@ impl Idle {
             !parked.is_empty()
         });
     }
+
+    /// Whether there is nothing to sweep.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
 }
 
 /// Whether nothing has happened on an idle connection: no end, no error, no bytes that nobody asked for.

@@ -36,6 +36,15 @@ pub enum Ring {
     Published,
 }
 
+/// Whether somebody beside the client connections lives by the ticks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ticks {
+    /// Go on, also without client connections.
+    Needed,
+    /// A worker without client connections may sleep.
+    NotNeeded,
+}
+
 /// What a connection is doing, as far as others must know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -130,16 +139,18 @@ impl Alarms {
         self.now.get()
     }
 
-    /// Rings what is due, for as long as the worker lives. `extra` runs with each tick that has connections.
-    pub async fn run(&self, mut extra: impl FnMut(Instant)) {
+    /// Rings what is due, for as long as the worker lives. `extra` runs with each tick, and says whether it needs more of
+    /// them also when no connection does.
+    pub async fn run(&self, mut extra: impl FnMut(Instant) -> Ticks) {
+        let mut ticks = Ticks::NotNeeded;
         loop {
-            if self.is_empty() {
+            if self.is_empty() && ticks == Ticks::NotNeeded {
                 self.registered.notified().await;
             }
             tokio::time::sleep(TICK).await;
             let now = Instant::now();
             self.tick(now);
-            extra(now);
+            ticks = extra(now);
         }
     }
 
@@ -219,13 +230,15 @@ impl Alarm {
     /// As safe as `future`.
     pub async fn run<F: Future>(&self, deadline: Instant, future: F) -> Result<F::Output, Ring> {
         let mut future = pin!(future);
+        // What rang before has nothing to do with this wait.
+        self.clear();
         self.set(deadline);
         let result = poll_fn(|context| match future.as_mut().poll(context) {
             Poll::Ready(output) => Poll::Ready(Ok(output)),
             Poll::Pending => self.poll_ring(context).map(Err),
         })
         .await;
-        self.entry.deadline.set(None);
+        self.clear();
         result
     }
 
@@ -240,10 +253,13 @@ impl Alarm {
         result
     }
 
-    /// Sets the deadline that [`Alarm::poll_ring`] waits for.
+    /// Sets the deadline that [`Alarm::poll_ring`] waits for: with each poll, moved by progress or not. What has rung
+    /// stays, since it may be what caused this poll; a deadline that progress has overtaken does not.
     pub fn set(&self, deadline: Instant) {
         self.entry.deadline.set(Some(deadline));
-        self.entry.ring.set(None);
+        if self.entry.ring.get() == Some(Ring::Deadline) && self.now() < deadline {
+            self.entry.ring.set(None);
+        }
     }
 
     /// No deadline until the next [`Alarm::set`].
@@ -288,7 +304,7 @@ mod tests {
     async fn with_ticks<T>(alarms: &Rc<Alarms>, test: impl Future<Output = T>) -> T {
         tokio::select! {
             output = test => output,
-            () = alarms.run(|_| {}) => unreachable!("runs for ever"),
+            () = alarms.run(|_| Ticks::NotNeeded) => unreachable!("runs for ever"),
         }
     }
 
@@ -312,6 +328,39 @@ mod tests {
         let wait = alarm.run(start + Duration::from_secs(1), std::future::pending::<()>());
         assert_eq!(with_ticks(&alarms, wait).await, Err(Ring::Deadline));
         assert!(start.elapsed() >= Duration::from_secs(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_that_is_set_with_each_poll_ends_the_wait_unless_progress_moves_it() {
+        let alarms = alarms();
+        let alarm = alarms.register(0);
+        let start = Instant::now();
+        let second = Duration::from_secs(1);
+        let mut progress = Some(Box::pin(tokio::time::sleep(second / 2)));
+        let mut moved_at = start;
+        let wait = poll_fn(|context| {
+            if progress.as_mut().is_some_and(|progress| progress.as_mut().poll(context).is_ready()) {
+                progress = None;
+                moved_at = alarm.now();
+            }
+            alarm.set(moved_at + second);
+            alarm.poll_ring(context)
+        });
+        assert_eq!(with_ticks(&alarms, wait).await, Ring::Deadline);
+        assert!(start.elapsed() >= second * 3 / 2 - TICK && start.elapsed() <= second * 3 / 2 + TICK);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn ticks_go_on_without_connections_while_somebody_needs_them() {
+        let alarms = alarms();
+        drop(alarms.register(0));
+        let mut left = 5;
+        let run = alarms.run(|_| {
+            left -= 1;
+            if left > 0 { Ticks::Needed } else { Ticks::NotNeeded }
+        });
+        assert!(tokio::time::timeout(Duration::from_secs(60), run).await.is_err());
+        assert_eq!(left, 0);
     }
 
     #[tokio::test(start_paused = true)]

@@ -27,7 +27,7 @@ use crate::pool::Turn;
 use crate::snapshot::{Published, Readiness, Snapshot};
 use crate::telemetry::stats::{ListenerStats, WorkerId};
 use crate::upstream::reuse::Idle;
-use alarm::{Alarms, Ring};
+use alarm::{Alarms, Ring, Ticks};
 use buffers::Buffers;
 
 /// Commands that may wait for a worker; senders on the control side wait for room, workers among themselves do not.
@@ -358,7 +358,12 @@ async fn run(
 /// Rings alarms, and closes upstream connections that nobody used for long or that the instance closed.
 async fn tick(worker: Rc<Worker>) {
     let alarms = Rc::clone(&worker.alarms);
-    alarms.run(|now| worker.idle.borrow_mut().sweep(now)).await;
+    let sweep = |now| {
+        let mut idle = worker.idle.borrow_mut();
+        idle.sweep(now);
+        if idle.is_empty() { Ticks::NotNeeded } else { Ticks::Needed }
+    };
+    alarms.run(sweep).await;
 }
 
 /// Does what it is told until it is told to drain; returns the drain's deadline.

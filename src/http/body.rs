@@ -156,7 +156,7 @@ impl Pipe {
     /// Whether everything that went out is still here, so that it can go out again.
     #[must_use]
     pub fn can_restart(&self) -> bool {
-        self.sent == 0 || self.received == 0 || self.keep.is_some()
+        self.sent == 0 || self.received == 0 || self.keep.is_some_and(|bytes_max| self.received <= bytes_max as u64)
     }
 
     /// Goes back to the first byte, for another attempt with a new head.

@@ -1,6 +1,7 @@
 //! Black-box tests: the built binary over real sockets, one file per promise to the operator.
 //!
-//! One test binary for all of them, because each one links anew.
+//! One test binary for all of them, because each one links anew. Tests in modules named `with_…` need that program;
+//! `tests/all.sh` installs it, or skips them and says so.
 
 #![allow(clippy::unwrap_used, reason = "a test that finds nothing has failed")]
 #![allow(clippy::print_stderr, reason = "what a failing test shows beside its assertion")]
@@ -8,4 +9,23 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod admin;
+mod balance;
+mod commands;
+mod end;
+mod errors;
+mod failover;
+mod headers;
+mod health;
+mod logs;
+mod metrics;
 mod proxying;
+mod reload;
+mod retry;
+mod reuse;
+mod spread;
+mod strict_requests;
+mod strict_responses;
+mod upgrade;
+mod waits;
+mod with_nginx;

@@ -58,13 +58,6 @@ struct Behaviour {
 
 impl Instance {
     /// A healthy one that answers 200 with its name.
-    pub(crate) fn spawn() -> Self {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        Self::named(&format!("i{count}"))
-    }
-
-    /// As [`Instance::spawn`], with a name of its own.
     pub(crate) fn named(name: &str) -> Self {
         Self::at(name, ports::free())
     }
@@ -104,12 +97,6 @@ impl Instance {
     }
 
     // What it does.
-
-    /// Passes probes.
-    pub(crate) fn healthy(self) -> Self {
-        self.set_health(200, "ok");
-        self
-    }
 
     /// Fails probes with 503.
     pub(crate) fn unhealthy(self) -> Self {
@@ -241,11 +228,6 @@ impl Instance {
         self.0.probes.load(Ordering::SeqCst)
     }
 
-    /// How many connections, those of probes included.
-    pub(crate) fn accepted(&self) -> u64 {
-        self.0.accepted.load(Ordering::SeqCst)
-    }
-
     /// How many connections are open.
     pub(crate) fn open(&self) -> usize {
         lock(&self.0.connections).len()
@@ -337,6 +319,9 @@ impl Exchange<'_> {
     pub(crate) fn read_body(&mut self) -> io::Result<Vec<u8>> {
         if let Some(body) = &self.body {
             return Ok(body.clone());
+        }
+        if self.head.has("expect") {
+            self.wire.write("HTTP/1.1 100 Continue\r\n\r\n")?;
         }
         let (body, trailers) = self.wire.read_request_body(&self.head)?;
         if let Some(index) = self.index {

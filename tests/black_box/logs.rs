@@ -1,0 +1,160 @@
+//! Log lines that machines and people can read, without what they must not tell.
+
+use serde_json::Value;
+
+use crate::support::wait::seconds;
+use crate::support::{Config, Instance};
+
+#[test]
+fn every_line_is_json_with_the_same_first_fields() {
+    let api = Instance::named("a");
+    let proxy = Config::of(&[&api]).start();
+    proxy.get("/");
+    proxy.wait_access("/");
+    for line in proxy.lines() {
+        let event: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        let stamp = event["timestamp"].as_str().unwrap_or_else(|| panic!("{line}"));
+        // 2026-01-31T12:00:00.123456Z
+        assert!(stamp.len() == 27 && stamp.ends_with('Z') && stamp.as_bytes()[19] == b'.', "{stamp}");
+        assert!(event["level"].is_string() && event["message"].is_string(), "{line}");
+        let order: Vec<_> = ["timestamp", "level", "trace_id", "message"]
+            .iter()
+            .filter_map(|key| line.find(&format!("\"{key}\":")))
+            .collect();
+        assert!(order.is_sorted(), "{line}");
+    }
+}
+
+#[test]
+fn start_says_version_configuration_listeners_and_pools() {
+    let api = Instance::named("a");
+    let proxy = Config::of(&[&api]).start();
+    let text = proxy.lines().join("\n");
+    for wanted in ["version", "plimsoll.toml", &proxy.front.to_string(), &proxy.admin.to_string(), "\"pool\":\"api\""] {
+        assert!(text.contains(wanted), "{wanted} is not in\n{text}");
+    }
+}
+
+#[test]
+fn access_line_tells_the_whole_story() {
+    let api = Instance::named("a");
+    let proxy = Config::of(&[&api]).start();
+    let trace = "0af7651916cd43dd8448eb211c80319c";
+    proxy.send(format!(
+        "POST /orders?card=4711 HTTP/1.1\r\nHost: shop.test\r\ntraceparent: 00-{trace}-b7ad6b7169203331-01\r\n\
+         Authorization: Bearer topsecret\r\nCookie: session=topsecret\r\nContent-Length: 5\r\n\r\nhello"
+    ));
+    let line = proxy.wait_access("/orders");
+    for (key, value) in [
+        ("trace_id", trace),
+        ("listener", "front"),
+        ("pool", "api"),
+        ("instance", "a"),
+        ("method", "POST"),
+        ("host", "shop.test"),
+    ] {
+        assert_eq!(line[key], value, "{key} in {line:#}");
+    }
+    assert_eq!((&line["status"], &line["attempts"], &line["bytes_in"]), (&200.into(), &1.into(), &5.into()));
+    assert!(line["bytes_out"].as_u64().is_some_and(|bytes| bytes > 20), "{line:#}");
+    assert!(line["route"].is_string() && line["client"].as_str().is_some_and(|client| client.starts_with("127.0.0.1")));
+    let timer = |key: &str| line[key].as_f64().unwrap_or_else(|| panic!("{key} in {line:#}"));
+    let total = timer("total");
+    for key in ["headers", "connect", "first_byte"] {
+        assert!((0.0..=total).contains(&timer(key)), "{key} in {line:#}");
+    }
+    let text = proxy.lines().join("\n");
+    assert!(!text.contains("4711") && !text.contains("topsecret"), "a query or a secret is in the log");
+}
+
+#[test]
+fn query_is_logged_only_when_asked_for() {
+    let api = Instance::named("a");
+    let proxy = Config::of(&[&api]).set("log", "access_query", true).start();
+    proxy.get("/search?q=rust");
+    proxy.wait_access("/search");
+    assert!(proxy.lines().join("\n").contains("q=rust"));
+}
+
+#[test]
+fn access_log_can_be_off() {
+    let api = Instance::named("a");
+    let config = Config::of(&[&api]).set("log", "access", false);
+    let proxy = config.clone().start();
+    proxy.get("/first");
+    assert_eq!(proxy.reload(&config.set("log", "access", true)).status(), 200);
+    proxy.get("/second");
+    proxy.wait_access("/second");
+    assert!(proxy.events().iter().all(|event| event["path"] != "/first"));
+}
+
+#[test]
+fn ejection_and_restoration_are_one_line_each_with_the_reason() {
+    let (a, b) = (Instance::named("a"), Instance::named("b"));
+    let proxy = Config::of(&[&a, &b]).start();
+    a.set_health(503, "no");
+    let out = proxy.wait_event("the ejection", |event| {
+        event["instance"] == "a" && event["message"].as_str().is_some_and(|m| m.contains("ejected"))
+    });
+    assert!(out.to_string().contains("503"), "{out}");
+    assert_eq!((&out["pool"], &out["level"]), (&"api".into(), &"WARN".into()), "{out}");
+    a.set_health(200, "ok");
+    let back = proxy.wait_event("the restoration", |event| {
+        event["instance"] == "a" && event["message"].as_str().is_some_and(|m| m.contains("restored"))
+    });
+    assert_eq!(back["pool"], "api", "{back}");
+}
+
+#[test]
+fn log_that_nobody_reads_blocks_no_request() {
+    use std::process::Stdio;
+    let api = Instance::named("a");
+    let config = Config::of(&[&api]).set("log", "queue_lines", 100);
+    let front = config.front;
+    let admin = config.admin;
+    let folder = crate::support::folder::Folder::new();
+    let path = folder.write("plimsoll.toml", config.text());
+    let mut child = crate::support::proxy::binary()
+        .args(["run", "--config"])
+        .arg(path)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    crate::support::eventually("it listens", || std::net::TcpStream::connect(front).ok());
+    // The pipe takes 64 KiB; nobody reads them.
+    let mut client = crate::support::Client::connect(front);
+    let begin = tokio::time::Instant::now();
+    for _ in 0..2000 {
+        assert_eq!(client.get("/some/path/that/fills/the/pipe").status(), 200);
+    }
+    assert!(begin.elapsed() < seconds(30), "{:?}", begin.elapsed());
+    let metrics =
+        crate::support::Client::connect(admin).send("GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").response();
+    let metrics = crate::support::metrics::Metrics { text: metrics.text() };
+    assert!(metrics.sum("plimsoll_log_dropped_total", &[]) > 0.5, "nothing was dropped");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn text_format_is_for_people() {
+    let api = Instance::named("a");
+    let proxy = Config::of(&[&api]).set("log", "format", "\"text\"").start();
+    proxy.get("/by-hand");
+    let line =
+        crate::support::eventually("the line", || proxy.lines().into_iter().find(|line| line.contains("/by-hand")));
+    assert!(!line.starts_with('{') && line.contains("200"), "{line}");
+}
+
+#[test]
+fn strange_bytes_in_a_path_cannot_forge_a_line() {
+    let api = Instance::named("a");
+    let proxy = Config::of(&[&api]).start();
+    proxy.send(b"GET /\"},{\xff\xfe%0a HTTP/1.1\r\nHost: a\r\n\r\n");
+    proxy.get("/after");
+    proxy.wait_access("/after");
+    for line in proxy.lines() {
+        serde_json::from_str::<Value>(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
+    }
+}

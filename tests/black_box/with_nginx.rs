@@ -1,0 +1,87 @@
+//! Real nginx instances behind the proxy.
+
+use crate::support::load::Load;
+use crate::support::nginx::Nginx;
+use crate::support::wait::{eventually, millis};
+use crate::support::{Config, Proxy};
+
+fn proxied(nginx: &Nginx) -> Proxy {
+    let mut config = Config::new();
+    for (index, address) in nginx.addresses.iter().enumerate() {
+        config = config.instance_at(&format!("n{index}"), *address, "");
+    }
+    config.start()
+}
+
+#[test]
+fn nginx_instances_share_the_load_without_an_error() {
+    let nginx = Nginx::start(3);
+    let proxy = proxied(&nginx);
+    let load = Load::start(proxy.front, 8, 0);
+    load.wait_more(600);
+    let all = load.end();
+    // `/load` is not there: nginx says 404, and it is nginx who says it.
+    assert!(all.iter().all(|sent| sent.result == Ok(404) && !sent.instance.is_empty()), "{:?}", &all[..3]);
+    for name in ["n0", "n1", "n2"] {
+        let share = all.iter().filter(|sent| sent.instance == name).count();
+        assert!(share * 5 > all.len(), "{name}: {share} of {}", all.len());
+    }
+}
+
+#[test]
+fn files_of_nginx_arrive_unchanged() {
+    let nginx = Nginx::start(1);
+    let proxy = proxied(&nginx);
+    for size in [0, 1, 1000, 8191, 8192, 65_537, 3_000_001] {
+        let bytes: Vec<u8> = (0..size).map(|index: usize| (index * 7 + index / 251) as u8).collect();
+        nginx.file("f", &bytes);
+        let answer = proxy.get("/files/f");
+        assert_eq!(answer.status(), 200);
+        assert!(answer.body == bytes, "{size} bytes differ");
+        let part = proxy.send("GET /files/f HTTP/1.1\r\nHost: a\r\nRange: bytes=0-9\r\n\r\n");
+        if size > 10 {
+            assert_eq!((part.status(), part.body.as_slice()), (206, &bytes[..10]));
+        }
+    }
+    nginx.file("f", "x".repeat(100));
+    let head = proxy.send("GET /files/f HTTP/1.1\r\nHost: a\r\n\r\n");
+    let tag = head.field("etag").unwrap().to_owned();
+    let cached = proxy.send(format!("GET /files/f HTTP/1.1\r\nHost: a\r\nIf-None-Match: {tag}\r\n\r\n"));
+    assert_eq!(cached.status(), 304);
+}
+
+#[test]
+fn nginx_takes_bodies_of_both_framings() {
+    let nginx = Nginx::start(1);
+    let proxy = proxied(&nginx);
+    let mut client = proxy.connect();
+    let body = "x".repeat(100_000);
+    client.send(format!("POST /take HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}", body.len()));
+    assert_eq!(client.response().text(), "100000");
+    client.send(format!(
+        "POST /take HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n186a0\r\n{body}\r\n0\r\n\r\n"
+    ));
+    assert_eq!(client.response().text(), "100000");
+    client.send("POST /take HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n");
+    client.send("body");
+    assert_eq!(client.response().text(), "4");
+}
+
+#[test]
+fn nginx_that_reloads_costs_no_request() {
+    let nginx = Nginx::start(2);
+    let proxy = proxied(&nginx);
+    let load = Load::start(proxy.front, 4, 0);
+    load.wait_more(100);
+    // Without a master process HUP is ignored; QUIT ends gracefully: connections close after their answers.
+    nginx.signal("QUIT");
+    load.wait_more(20);
+    let all = load.end();
+    // Both servers are one process and gone now: 503, or 502 at the moment of its end; before, no error.
+    let odd: Vec<_> = all.iter().filter(|sent| !matches!(sent.result, Ok(404 | 502 | 503))).collect();
+    assert!(odd.is_empty(), "{odd:?}");
+    eventually("both are out", || {
+        std::thread::sleep(millis(20));
+        (proxy.get("/").status() == 503).then_some(())
+    });
+}

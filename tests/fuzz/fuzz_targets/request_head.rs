@@ -1,0 +1,7 @@
+//! See `properties::request_head`.
+#![no_main]
+
+#[path = "../properties.rs"]
+mod properties;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| properties::request_head(bytes));

@@ -1,0 +1,145 @@
+//! What must hold for any bytes that a peer may send, checked by the fuzz targets and, on the kept corpus, by
+//! `tests/corpus.rs`: no panic, the same outcome under any cut into reads, nothing accepted that is ambiguous, and
+//! what is written is read back as it was meant.
+
+#![allow(dead_code, reason = "each fuzz target is a crate of its own and uses one of these")]
+
+use plimsoll::http1::{
+    ChunkedDecoder, ChunkedError, ChunkedLimits, Head, HeadError, HeadLimits, HeadScanner, Method, Name, Scan,
+    chunk_head, last_chunk, persistence, request_body, response_body,
+};
+
+const HEAD_LIMITS: HeadLimits = HeadLimits { bytes_max: 600, target_bytes_max: 100, fields_max: 40 };
+const CHUNKED_LIMITS: ChunkedLimits = ChunkedLimits { line_bytes_max: 60, trailer_bytes_max: 100 };
+
+/// A request head, and what follows it.
+pub(crate) fn request_head(bytes: &[u8]) {
+    let whole = read_head(HeadScanner::request(), Head::request, bytes, bytes.len().max(1));
+    for piece in [1, 7] {
+        assert_eq!(facts(&read_head(HeadScanner::request(), Head::request, bytes, piece)), facts(&whole));
+    }
+    let Ok(Some(mut head)) = whole else { return };
+    check_fields(&head);
+    let _framing = request_body(&head);
+    let _persistence = persistence(&head);
+    assert!(!head.method_text().is_empty() && head.target().iter().all(u8::is_ascii_graphic));
+    rewrite(
+        &mut head,
+        |head, out| head.write_request(out, head.target(), b"Extra: e\r\n"),
+        HeadScanner::request(),
+        Head::request,
+    );
+}
+
+/// A response head, and what follows it.
+pub(crate) fn response_head(bytes: &[u8]) {
+    let whole = read_head(HeadScanner::response(), Head::response, bytes, bytes.len().max(1));
+    for piece in [1, 7] {
+        assert_eq!(facts(&read_head(HeadScanner::response(), Head::response, bytes, piece)), facts(&whole));
+    }
+    let Ok(Some(mut head)) = whole else { return };
+    check_fields(&head);
+    let _framing = (response_body(&head, Method::Get), response_body(&head, Method::Head));
+    assert!((100..600).contains(&head.status()));
+    rewrite(&mut head, |head, out| head.write_response(out, b"Extra: e\r\n"), HeadScanner::response(), Head::response);
+}
+
+/// A chunked body, and what follows it.
+pub(crate) fn chunked(bytes: &[u8]) {
+    let whole = decode(bytes, bytes.len().max(1));
+    for piece in [1, 7] {
+        assert_eq!(decode(bytes, piece), whole);
+    }
+    let Ok(Some((data, trailers, consumed))) = whole else { return };
+    assert!(bytes[..consumed].ends_with(b"\r\n") && data.len() < consumed);
+    let mut again = Vec::new();
+    for chunk in data.chunks(5) {
+        again.extend_from_slice(&chunk_head(chunk.len()));
+        again.extend_from_slice(chunk);
+        again.extend_from_slice(b"\r\n");
+    }
+    last_chunk(&mut again, &trailers);
+    assert_eq!(decode(&again, again.len()), Ok(Some((data, trailers, again.len()))));
+}
+
+type Parse = fn(Vec<u8>, usize, usize, usize) -> Result<Head, (HeadError, Vec<u8>)>;
+
+/// The head in bytes that come in pieces of this length; `None` if it is not whole.
+fn read_head(mut scanner: HeadScanner, parse: Parse, bytes: &[u8], piece: usize) -> Result<Option<Head>, HeadError> {
+    let mut length = 0;
+    while length < bytes.len() {
+        length = (length + piece).min(bytes.len());
+        if let Scan::Complete { start, end } = scanner.scan(&bytes[..length], &HEAD_LIMITS)? {
+            let head = parse(bytes[..length].to_vec(), start, end, HEAD_LIMITS.fields_max);
+            return head.map(Some).map_err(|(error, _)| error);
+        }
+    }
+    Ok(None)
+}
+
+type Facts = (Vec<u8>, Vec<(Vec<u8>, Vec<u8>)>);
+
+/// What must not depend on how the bytes were cut: start line and fields.
+fn facts(read: &Result<Option<Head>, HeadError>) -> Result<Option<Facts>, HeadError> {
+    read.as_ref().map(|head| head.as_ref().map(|head| (start_line(head), fields(head)))).map_err(|error| *error)
+}
+
+fn start_line(head: &Head) -> Vec<u8> {
+    [head.method_text(), b" ", head.target(), b" ", head.status().to_string().as_bytes(), b" ", head.reason()].concat()
+}
+
+fn fields(head: &Head) -> Vec<(Vec<u8>, Vec<u8>)> {
+    head.fields().map(|field| (field.text.to_vec(), field.value.to_vec())).collect()
+}
+
+fn check_fields(head: &Head) {
+    for field in head.fields() {
+        assert!(!field.text.is_empty() && field.text.iter().all(u8::is_ascii_graphic) && !field.text.contains(&b':'));
+        assert!(field.value.iter().all(|byte| matches!(byte, b'\t' | 0x20..=0x7e | 0x80..)));
+        assert!(field.value.trim_ascii() == field.value);
+        assert!(head.has(field.name) && field.name == Name::recognise(field.text));
+    }
+}
+
+/// Removes and adds fields, writes the head and reads it again.
+fn rewrite(head: &mut Head, write: impl Fn(&Head, &mut Vec<u8>), scanner: HeadScanner, parse: Parse) {
+    head.remove(Name::Connection);
+    head.remove_at(1);
+    head.add("Added", &[b"a", b"b"]);
+    let mut expected = fields(head);
+    expected.push((b"Added".to_vec(), b"ab".to_vec()));
+    expected.push((b"Extra".to_vec(), b"e".to_vec()));
+    let mut out = Vec::new();
+    write(head, &mut out);
+    let limits = HeadLimits { bytes_max: usize::MAX, target_bytes_max: usize::MAX, fields_max: usize::MAX };
+    let mut scanner = scanner;
+    let Ok(Scan::Complete { start: 0, end }) = scanner.scan(&out, &limits) else {
+        panic!("not whole: {}", out.escape_ascii());
+    };
+    assert_eq!(end, out.len(), "nothing may follow: {}", out.escape_ascii());
+    match parse(out, 0, end, usize::MAX) {
+        Ok(again) => assert_eq!((start_line(&again), fields(&again)), (start_line(head), expected)),
+        Err((error, out)) => panic!("{error}: {}", out.escape_ascii()),
+    }
+}
+
+/// Data and trailers of a body that has ended, and how many bytes it took.
+type Body = (Vec<u8>, Vec<u8>, usize);
+
+/// The body in bytes that come in pieces of this length; `None` if it has not ended.
+fn decode(bytes: &[u8], piece: usize) -> Result<Option<Body>, ChunkedError> {
+    let mut decoder = ChunkedDecoder::new(CHUNKED_LIMITS);
+    let (mut data, mut consumed) = (Vec::new(), 0);
+    for piece in bytes.chunks(piece) {
+        let mut piece = piece.to_vec();
+        let decoded = decoder.decode(&mut piece)?;
+        assert!(decoded.data <= decoded.consumed && decoded.consumed <= piece.len());
+        data.extend_from_slice(&piece[..decoded.data]);
+        consumed += decoded.consumed;
+        if decoded.done {
+            return Ok(Some((data, decoder.trailers().to_vec(), consumed)));
+        }
+        assert_eq!(decoded.consumed, piece.len());
+    }
+    Ok(None)
+}

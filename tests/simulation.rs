@@ -177,7 +177,6 @@ impl World {
                 let kept = left.is_some_and(|(serving, undrained)| serving >= undrained.div_ceil(2));
                 ensure(kept, "half of the pool stays")?;
             }
-            Reason::TrafficOver => {}
             Reason::PoolTooSmall => {
                 let needed = left.is_some_and(|(serving, undrained)| serving <= undrained.div_ceil(2));
                 ensure(needed, "given back early only when needed")?;
@@ -187,7 +186,7 @@ impl World {
             Reason::Operator(..) if change.from.admin == Admin::Off => {
                 *seen = Seen { probed_since: Some(now), state: Some(change.to), ..Seen::default() };
             }
-            Reason::Operator(..) => {}
+            Reason::Operator(..) | Reason::TrafficOver => {}
             Reason::Removed => {
                 self.seen.remove(&change.name);
                 return Ok(());

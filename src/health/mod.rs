@@ -2,7 +2,7 @@
 //!
 //! [`state`] is the verdict of probes and [`passive`] the judgement of evidence from traffic, both pure; [`group`] joins
 //! them with what the operator wants for all instances of a pool, and is the one writer of what the data side reads.
-//! [`probe`] makes one probe, [`prober`] says when, a task per instance on the control runtime; [`fleet`] owns the records
+//! [`probe`] makes one probe, `prober` says when, a task per instance on the control runtime; [`fleet`] owns the records
 //! over reloads. Every change of an instance's state is one [`Change`], told once to the [`Observer`]: log line, metric
 //! and the workers' abort are made from it.
 

@@ -29,7 +29,7 @@ impl Queue {
     /// Wakes the first in the queue, if there is one: an instance became eligible, or a request ended.
     ///
     /// What made the place free must have been a `SeqCst` write: either this load sees who entered before it looked,
-    /// or that one's look (behind the fence in [`Queue::enter`]) sees the free place.
+    /// or that one's look (behind the fence in `Queue::enter`) sees the free place.
     #[inline]
     pub fn wake(&self) {
         if self.waiting.load(Ordering::SeqCst) != 0 {

@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -23,6 +24,10 @@ use crate::worker::{View, Worker};
 
 /// Bytes that are read and dropped at most after an early answer.
 const LINGERING_BYTES_MAX: usize = 1024 * 1024;
+
+/// How long a connection whose listener is gone waits for one more request, which is answered with `Connection: close`.
+/// To close it at once would cost those clients a request that are just sending one.
+const LEAVING_TIME: Duration = Duration::from_secs(5);
 
 /// What follows a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,16 +119,21 @@ pub async fn serve(
 }
 
 /// Waits for the next request. Returns `false` when the connection ends instead: silently, since nothing was asked.
-async fn first_byte(worker: &Worker, client: &mut Client, alarm: &Alarm, wait: std::time::Duration) -> bool {
-    if client.ended || worker.draining() || client.refresh(&worker.view()) == Presence::Gone {
+async fn first_byte(worker: &Worker, client: &mut Client, alarm: &Alarm, wait: Duration) -> bool {
+    if client.ended || worker.draining() {
         return false;
     }
     let deadline = alarm.now() + wait;
+    let mut leave = None;
     loop {
+        let deadline = match client.refresh(&worker.view()) {
+            Presence::Listed => deadline,
+            Presence::Gone => deadline.min(*leave.get_or_insert(alarm.now() + LEAVING_TIME)),
+        };
         let readable = std::future::poll_fn(|context| client.stream.poll_read_ready(context));
         match alarm.run_idle(deadline, readable).await {
             Ok(ready) => return ready.is_ok(),
-            Err(Ring::Published) if client.refresh(&worker.view()) == Presence::Listed => {}
+            Err(Ring::Published) => {}
             Err(Ring::Close) if !worker.draining() => {
                 client.listener.stats.of(worker.id).evicted.increment();
                 return false;

@@ -300,11 +300,14 @@ impl Controller {
 
     /// Hands sockets to the workers, tells them about the snapshot, and has them let go of the sockets that went.
     async fn tell_workers(&mut self, opened: Opened) {
-        for (listener, address, sockets) in opened.fresh {
-            let share = if SOCKET_PER_WORKER { Share::OnePerWorker } else { Share::Only };
+        let snapshot = self.published.load();
+        let share = if SOCKET_PER_WORKER { Share::OnePerWorker } else { Share::Only };
+        for (name, address, sockets) in opened.fresh {
+            // The sockets were opened for this snapshot.
+            let Some(listener) = snapshot.listener(&name) else { continue };
             // One socket per worker, or a single one, which goes to the first worker.
             for (worker, socket) in self.workers.iter().zip(sockets) {
-                let listener = listener.clone();
+                let listener = Arc::clone(listener);
                 worker.send(WorkerCommand::Listen { listener, address, socket, share }).await;
             }
         }

@@ -10,7 +10,6 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::Poll;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
@@ -43,11 +42,12 @@ impl Acceptors {
     pub(super) fn start(
         &mut self,
         worker: &Rc<Worker>,
-        listener: ListenerName,
+        view: Arc<ListenerView>,
         address: SocketAddr,
         socket: std::net::TcpListener,
         share: Share,
     ) {
+        let listener = view.settings.name.clone();
         let socket = match TcpListener::from_std(socket) {
             Ok(socket) => socket,
             Err(error) => {
@@ -56,13 +56,7 @@ impl Acceptors {
             }
         };
         let stop = Rc::new(Notify::new());
-        let task = tokio::task::spawn_local(accept_until(
-            Rc::clone(worker),
-            listener.clone(),
-            socket,
-            share,
-            Rc::clone(&stop),
-        ));
+        let task = tokio::task::spawn_local(accept_until(Rc::clone(worker), view, socket, share, Rc::clone(&stop)));
         self.0.push(Acceptor { listener, address, stop, task });
     }
 
@@ -96,8 +90,16 @@ impl Acceptor {
     }
 }
 
-/// Accepts until told to stop, then takes what is in the queue already: those clients have connected.
-async fn accept_until(worker: Rc<Worker>, listener: ListenerName, socket: TcpListener, share: Share, stop: Rc<Notify>) {
+/// Accepts until told to stop, then takes what is in the queue already: those clients have connected. `last` is the
+/// listener as it was seen last: what a connection is served with that is accepted after a reload took it away.
+async fn accept_until(
+    worker: Rc<Worker>,
+    mut last: Arc<ListenerView>,
+    socket: TcpListener,
+    share: Share,
+    stop: Rc<Notify>,
+) {
+    let listener = last.settings.name.clone();
     loop {
         // Cancel safe: `accept` takes a connection from the queue only when it returns it.
         let accepted = tokio::select! {
@@ -106,13 +108,20 @@ async fn accept_until(worker: Rc<Worker>, listener: ListenerName, socket: TcpLis
             () = stop.notified() => break,
         };
         match accepted {
-            Ok((stream, peer)) => place(&worker, &listener, stream, peer, share).await,
+            Ok((stream, peer)) => place(&worker, &mut last, stream, peer, share).await,
             Err(error) => pause_after(&error, &listener).await,
         }
     }
-    while let Some(accepted) = accept_now(&socket).await {
-        match accepted {
-            Ok((stream, peer)) => place(&worker, &listener, stream, peer, share).await,
+    // Asks the kernel itself: the runtime only knows of connections that it has been told about, and what is left in the
+    // queue when the socket closes is reset.
+    let socket = match socket.into_std() {
+        Ok(socket) => socket,
+        Err(error) => return tracing::error!(%listener, %error, "cannot empty the accept queue, its clients are reset"),
+    };
+    loop {
+        match socket.accept().and_then(|(stream, peer)| Ok((from_std(stream)?, peer))) {
+            Ok((stream, peer)) => place(&worker, &mut last, stream, peer, share).await,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
             Err(error) if is_client_error(&error) => {}
             Err(error) => {
                 tracing::error!(%listener, %error, "cannot empty the accept queue, its clients are reset");
@@ -122,15 +131,9 @@ async fn accept_until(worker: Rc<Worker>, listener: ListenerName, socket: TcpLis
     }
 }
 
-/// The next connection in the queue, if there is one now.
-async fn accept_now(socket: &TcpListener) -> Option<io::Result<(TcpStream, SocketAddr)>> {
-    std::future::poll_fn(|context| {
-        Poll::Ready(match socket.poll_accept(context) {
-            Poll::Ready(accepted) => Some(accepted),
-            Poll::Pending => None,
-        })
-    })
-    .await
+fn from_std(stream: std::net::TcpStream) -> io::Result<TcpStream> {
+    stream.set_nonblocking(true)?;
+    TcpStream::from_std(stream)
 }
 
 /// Whether it concerns the one connection only, which its client gave up (accept(2)).
@@ -150,15 +153,19 @@ async fn pause_after(error: &io::Error, listener: &ListenerName) {
 }
 
 /// Finds the worker that serves a new connection.
-async fn place(worker: &Rc<Worker>, listener: &ListenerName, stream: TcpStream, peer: SocketAddr, share: Share) {
-    make_room(worker, listener).await;
+async fn place(worker: &Rc<Worker>, last: &mut Arc<ListenerView>, stream: TcpStream, peer: SocketAddr, share: Share) {
+    if let Some(listener) = worker.view().listener(&last.settings.name) {
+        *last = Arc::clone(listener);
+    }
+    let listener = &*last;
+    make_room(worker, &listener.settings.name).await;
     let target = target(worker, share);
     if target == worker.id.0 {
         serve(worker, listener, stream, peer);
         return;
     }
     let Ok(socket) = stream.into_std() else { return };
-    let command = WorkerCommand::Accepted { listener: listener.clone(), socket, peer };
+    let command = WorkerCommand::Accepted { listener: Arc::clone(listener), socket, peer };
     if let Err(error) = worker.crowd.workers[target].commands.try_send(command)
         && let WorkerCommand::Accepted { listener, socket, peer } = error.into_inner()
     {
@@ -182,18 +189,22 @@ fn target(worker: &Worker, share: Share) -> usize {
 }
 
 /// Serves a connection that another worker accepted.
-pub(super) fn adopt(worker: &Rc<Worker>, listener: &ListenerName, socket: std::net::TcpStream, peer: SocketAddr) {
+pub(super) fn adopt(worker: &Rc<Worker>, listener: &Arc<ListenerView>, socket: std::net::TcpStream, peer: SocketAddr) {
     match TcpStream::from_std(socket) {
         Ok(stream) => serve(worker, listener, stream, peer),
-        Err(error) => tracing::error!(%listener, %error, "cannot serve a connection"),
+        Err(error) => {
+            let listener = &listener.settings.name;
+            tracing::error!(%listener, %error, "cannot serve a connection");
+        }
     }
 }
 
-fn serve(worker: &Rc<Worker>, listener: &ListenerName, stream: TcpStream, peer: SocketAddr) {
+fn serve(worker: &Rc<Worker>, listener: &Arc<ListenerView>, stream: TcpStream, peer: SocketAddr) {
     let view = worker.view();
-    // Its listener went while it was on its way: it is told so by the close, as those in the accept queue are.
-    let Some(listener_view) = view.listener(listener) else { return };
-    let alarm = worker.alarms.register(worker.group(listener));
+    let name = &listener.settings.name;
+    // Where a reload took the listener away meanwhile, the connection is served as it was: its client has connected.
+    let listener_view = view.listener(name).unwrap_or(listener);
+    let alarm = worker.alarms.register(worker.group(name));
     let open = worker.open(&listener_view.stats);
     let (worker, listener_view) = (Rc::clone(worker), Arc::clone(listener_view));
     tokio::task::spawn_local(async move {

@@ -24,7 +24,7 @@ use tokio::time::Instant;
 use crate::config::model::ListenerName;
 use crate::http::date::HttpDate;
 use crate::pool::Turn;
-use crate::snapshot::{Published, Readiness, Snapshot};
+use crate::snapshot::{ListenerView, Published, Readiness, Snapshot};
 use crate::telemetry::stats::{ListenerStats, WorkerId};
 use crate::upstream::reuse::Idle;
 use alarm::{Alarms, Ring, Ticks};
@@ -42,8 +42,8 @@ const EVENT_INTERVAL: u32 = 256;
 pub enum WorkerCommand {
     /// Accept connections for `listener` from this socket.
     Listen {
-        /// The listener that the connections belong to.
-        listener: ListenerName,
+        /// The listener that the connections belong to, as it is now.
+        listener: Arc<ListenerView>,
         /// The address that it is bound to.
         address: SocketAddr,
         /// The listening socket, non-blocking.
@@ -62,8 +62,8 @@ pub enum WorkerCommand {
     },
     /// A connection that was accepted elsewhere.
     Accepted {
-        /// The listener that it came in on.
-        listener: ListenerName,
+        /// The listener that it came in on, as it was then.
+        listener: Arc<ListenerView>,
         /// The connection, non-blocking.
         socket: std::net::TcpStream,
         /// The client's address.

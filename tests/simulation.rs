@@ -291,7 +291,7 @@ impl Simulation {
             match mode {
                 Mode::Refusing => {
                     repeat = Repeat::Never;
-                    member.instance.failed(Evidence::Refused);
+                    member.instance.failed(Evidence::NotConnected);
                     continue;
                 }
                 Mode::Hanging | Mode::Treacherous if self.random.u32(0..5) > 0 => {

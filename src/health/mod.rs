@@ -128,11 +128,12 @@ impl fmt::Display for Reason {
 /// A failure that a worker saw.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Evidence {
-    /// The connection was refused or could not be made.
-    Refused,
+    /// No connection could be made: refused, not answered in time, broken. Nothing was sent. Makes the instance suspect
+    /// and asks for a probe at once.
+    NotConnected,
     /// The connection was reset, or closed before a response head.
     Reset,
-    /// No connection or no response head in time.
+    /// No response head in time.
     Timeout,
     /// A 5xx answer, where `judge_5xx` is on.
     ServerError,

@@ -131,7 +131,7 @@ pub struct Instance {
     shared: Arc<PoolShared>,
     state: AtomicU32,
     in_flight: AtomicU32,
-    /// Refused a connection since its last passed probe: picked last.
+    /// No connection could be made since its last passed probe: picked last.
     suspect: AtomicBool,
     /// Failures in traffic in a row; workers count, the prober judges.
     failures: AtomicU32,
@@ -197,7 +197,7 @@ impl Instance {
         self.in_flight.load(Ordering::Relaxed)
     }
 
-    /// Whether it refused a connection since its last passed probe.
+    /// Whether a connection to it could not be made since its last passed probe.
     #[inline]
     #[must_use]
     pub fn suspect(&self) -> bool {
@@ -231,7 +231,7 @@ impl Instance {
     /// A worker saw a failure here. Never waits: a full channel drops the message, not the count.
     pub fn failed(&self, evidence: Evidence) {
         self.failures.fetch_add(1, Ordering::Relaxed);
-        if evidence == Evidence::Refused {
+        if evidence == Evidence::NotConnected {
             self.suspect.store(true, Ordering::Relaxed);
         }
         // A full channel means that the prober has messages to wake for already, and it reads the count, not them.
@@ -345,11 +345,11 @@ mod tests {
     }
 
     #[test]
-    fn a_success_ends_the_row_of_failures_and_a_refusal_makes_suspect() {
+    fn a_success_ends_the_row_of_failures_and_a_connection_not_made_makes_suspect() {
         let instance = instance();
         instance.failed(Evidence::Timeout);
         assert!(!instance.suspect());
-        instance.failed(Evidence::Refused);
+        instance.failed(Evidence::NotConnected);
         assert!(instance.suspect(), "also when the channel is full");
         assert_eq!(instance.failures(), 2);
         instance.succeeded();

@@ -178,7 +178,7 @@ fn suspects_are_picked_last_and_still_picked() {
     for balance in ALL {
         let pool = pool(model::Pool { balance, ..settings(3) });
         for member in &pool.members[..2] {
-            member.instance.failed(crate::health::Evidence::Refused);
+            member.instance.failed(crate::health::Evidence::NotConnected);
         }
         assert!(picks(&pool, &turn(0), 20).iter().all(|name| name == "3"), "{balance:?}");
         pool.members[2].instance.publish(DOWN);
@@ -210,7 +210,7 @@ fn a_repeated_request_goes_to_another_instance_while_one_is_eligible() {
     for balance in ALL {
         let pool = pool(model::Pool { balance, ..settings(2) });
         assert_eq!(after(&pool, &[0], Repeat::IfNoOther), Ok("2".to_owned()), "{balance:?}");
-        pool.members[1].instance.failed(crate::health::Evidence::Refused);
+        pool.members[1].instance.failed(crate::health::Evidence::NotConnected);
         assert_eq!(after(&pool, &[0], Repeat::IfNoOther), Ok("2".to_owned()), "{balance:?}: a suspect is another one");
         pool.members[1].instance.publish(DOWN);
         assert_eq!(after(&pool, &[0], Repeat::IfNoOther), Ok("1".to_owned()), "{balance:?}");

@@ -52,9 +52,7 @@ impl ConnectError {
     #[must_use]
     pub fn evidence(&self) -> Option<Evidence> {
         match self {
-            Self::Refused(_) => Some(Evidence::Refused),
-            Self::TimedOut(_) => Some(Evidence::Timeout),
-            Self::Failed(_) => Some(Evidence::Reset),
+            Self::Refused(_) | Self::TimedOut(_) | Self::Failed(_) => Some(Evidence::NotConnected),
             Self::Ejected | Self::Exhausted(_) => None,
         }
     }

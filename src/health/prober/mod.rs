@@ -98,7 +98,7 @@ impl Prober {
                 () = sleep_until(due), if probing == Probing::On => return Ok(()),
                 Some(evidence) = self.evidence.recv() => {
                     self.heed();
-                    if evidence == Evidence::Refused {
+                    if evidence == Evidence::NotConnected {
                         next = next.min(last.map_or_else(Instant::now, |last| last + ASKED_INTERVAL));
                     }
                 }
@@ -139,7 +139,7 @@ impl Prober {
                     return Ok(End::Probed(Probed { started, latency, outcome, result }));
                 }
                 Some(evidence) = self.evidence.recv() => {
-                    *refused |= evidence == Evidence::Refused;
+                    *refused |= evidence == Evidence::NotConnected;
                     self.heed();
                 }
                 changed = self.orders.changed() => {

@@ -225,7 +225,7 @@ async fn a_refused_connection_asks_for_a_probe_at_once_and_at_most_one_per_secon
     let rig = start(&[Pass, Fail], |probe| probe.fall = 9);
     until(2.0).await;
     for _ in 0..25 {
-        rig.instance.failed(Evidence::Refused);
+        rig.instance.failed(Evidence::NotConnected);
         until(0.1).await;
     }
     assert_eq!(rig.script.asked(), [0, 2_000, 3_000, 4_000]);
@@ -240,10 +240,10 @@ async fn a_refused_connection_asks_for_a_probe_at_once_and_at_most_one_per_secon
 async fn a_passed_probe_clears_suspicion_unless_traffic_was_refused_meanwhile() {
     let rig = start(&[Pass, Slow(Duration::from_millis(500)), Pass], |_| {});
     until(2.0).await;
-    rig.instance.failed(Evidence::Refused);
+    rig.instance.failed(Evidence::NotConnected);
     assert!(rig.instance.suspect());
     until(0.2).await;
-    rig.instance.failed(Evidence::Refused);
+    rig.instance.failed(Evidence::NotConnected);
     until(0.4).await;
     assert_eq!(rig.results(), ["pass", "pass"]);
     assert!(rig.instance.suspect(), "refused while the probe was under way");

@@ -344,3 +344,29 @@ async fn a_request_that_has_been_everywhere_does_not_wait() {
     let picked = pool.pick_or_wait(&turn(0), &tried, Repeat::Never, deadline(&pool)).await;
     assert_eq!(picked.expect_err("tried"), NoInstance::AllTried);
 }
+
+#[test]
+fn no_wake_is_lost_between_workers_on_threads_of_their_own() {
+    let mut settings = model::Pool { queue_wait: Duration::from_secs(20), queue_max: 100, ..settings(1) };
+    settings.instances[0].in_flight_max = Some(1);
+    let pool = pool(settings);
+    std::thread::scope(|scope| {
+        for worker in 0..4 {
+            let pool = &pool;
+            scope.spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+                runtime.block_on(async {
+                    let turn = turn(worker);
+                    for _ in 0..1_000 {
+                        let picked = pool.pick_or_wait(&turn, &[], Repeat::Never, deadline(pool)).await;
+                        let picked = picked.expect("a lost wake ends in a timeout");
+                        tokio::task::yield_now().await;
+                        drop(picked);
+                    }
+                });
+            });
+        }
+    });
+    assert!(pool.shared.queue.is_empty());
+    assert_eq!(pool.in_flight(), 0);
+}

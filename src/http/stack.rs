@@ -319,7 +319,9 @@ impl<'a> Exchange<'a> {
         };
         let ends_by_close =
             encoding == Encoding::Plain && matches!(length, BodyLength::Chunked | BodyLength::UntilClose);
+        // Asked again: a drain may have begun since the request came, and its client must not come back on this connection.
         let mut stay = self.stay
+            && !worker.draining()
             && asked.persistence == Persistence::KeepAlive
             && !ends_by_close
             && !*self.ended
@@ -548,7 +550,8 @@ impl<'a> Exchange<'a> {
 
     /// Whether the connection can go on after an answer of our own.
     fn stays(&self, persistence: Persistence, body: &Pipe) -> bool {
-        self.stay && persistence == Persistence::KeepAlive && body.is_received() && !*self.ended
+        let stay = self.stay && !self.worker.draining();
+        stay && persistence == Persistence::KeepAlive && body.is_received() && !*self.ended
     }
 
     fn date(&self) -> HttpDate {

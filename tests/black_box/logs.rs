@@ -29,6 +29,7 @@ fn every_line_is_json_with_the_same_first_fields() {
 fn start_says_version_configuration_listeners_and_pools() {
     let api = Instance::named("a");
     let proxy = Config::of(&[&api]).start();
+    proxy.wait_event("ready", |event| event["message"] == "ready");
     let text = proxy.lines().join("\n");
     for wanted in ["version", "plimsoll.toml", &proxy.front.to_string(), &proxy.admin.to_string(), "\"pool\":\"api\""] {
         assert!(text.contains(wanted), "{wanted} is not in\n{text}");

@@ -185,7 +185,7 @@ fn malformed_response_heads_become_502() {
             "GET",
             b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n",
             Then::Close,
-            BadGateway,
+            Abort,
         ),
         (
             "9110 15.2.2",

@@ -18,7 +18,7 @@ pub(crate) struct Config {
 }
 
 impl Config {
-    /// One listener `front`, one pool `api` without instances yet; probes every 100 ms, and all waits short.
+    /// One listener `front`, one pool `api` without instances yet; probes every 200 ms, and all waits short.
     pub(crate) fn new() -> Self {
         let (front, admin) = (ports::free(), ports::free());
         let config = Self { front, admin, sections: Vec::new(), instances: Vec::new(), rest: String::new() };
@@ -30,8 +30,8 @@ impl Config {
             .set("runtime", "drain_timeout", "\"5s\"")
             .set("[listener]", "name", "\"front\"")
             .set("[listener]", "bind", quoted(front))
-            .set("pool.api.probe", "interval", "\"100ms\"")
-            .set("pool.api.probe", "timeout", "\"90ms\"")
+            .set("pool.api.probe", "interval", "\"200ms\"")
+            .set("pool.api.probe", "timeout", "\"190ms\"")
             .set("pool.api.probe", "jitter_percent", 0)
     }
 

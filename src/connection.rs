@@ -112,7 +112,8 @@ pub async fn serve(
         match Box::pin(stack::serve(worker, &mut client, alarm)).await {
             After::KeepAlive => wait = client.listener.settings.keep_alive_timeout,
             After::Close => return close(client),
-            After::Linger => return linger(client, alarm).await,
+            // Boxed: its buffer would be a part of every connection that waits.
+            After::Linger => return Box::pin(linger(client, alarm)).await,
             After::Abort => return abort(&client),
         }
     }

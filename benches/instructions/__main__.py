@@ -6,6 +6,7 @@ start nor connection set-up in it. See benches/README.md.
 """
 
 import argparse
+import collections
 import json
 import re
 import subprocess
@@ -36,7 +37,7 @@ def arguments():
     parser.add_argument("--many", type=int, default=5000, help="requests of the large run")
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--plimsoll", metavar="FILE", help="a binary to measure instead of building one")
-    parser.add_argument("--functions", type=int, metavar="N", help="also list the N costliest functions of each run")
+    parser.add_argument("--functions", type=int, metavar="N", help="also list the N costliest places in the code of each run")
     parser.add_argument("--json", metavar="FILE", help="also write the figures here; - is stdout")
     return parser.parse_args()
 
@@ -66,11 +67,33 @@ def total(path):
 
 
 def functions(path, requests, count):
-    """The costliest functions of a dump, each with its instructions per request."""
-    done = subprocess.run(["callgrind_annotate", str(path)], capture_output=True, text=True, check=True)
-    rows = re.findall(r"^ *([\d,]+) \(.*?\)  (.*)$", done.stdout, re.MULTILINE)
-    rows = [(int(cost.replace(",", "")), name) for cost, name in rows if "PROGRAM TOTALS" not in name]
-    return [f"{cost / requests:10.1f}  {name}" for cost, name in rows[:count]]
+    """The costliest places of a dump, each with its own instructions per request: source file, and the function that its
+    code was compiled into (what is inlined stands in the file that it comes from)."""
+    costs = collections.Counter()
+    function = file = ""
+    called = False
+    for line in path.read_text(errors="replace").splitlines():
+        kind, _, value = line.partition("=")
+        if kind in ("fl", "fi", "fe"):
+            file = value
+        elif kind == "fn":
+            function = value
+        elif kind == "calls":
+            # The next line has the cost of what was called, which stands there already.
+            called = True
+        elif line[:1].isdigit():
+            if not called:
+                costs[file, function] += int(line.split()[-1])
+            called = False
+    return [
+        f"{cost / requests:9.1f}  {shortened(file)}  {function[:100]}"
+        for (file, function), cost in costs.most_common(count)
+    ]
+
+
+def shortened(file):
+    """A path without the folders that all have in common."""
+    return re.sub(r"^.*/(?:registry/src/[^/]*|library)/|^.*/sysdeps/", "", file)
 
 
 def instructions(process, port, scenario, folder, options):
@@ -113,7 +136,9 @@ def measure(name, count, scenario, instances, binary, folder, options):
     port, admin_port = free_ports(2)
     command = proxies.command(name, folder, proxies.Job(port, instances, admin_port), binary, traced=True)
     if count == "instructions":
-        command = [tools.find("valgrind"), "--tool=callgrind", f"--callgrind-out-file={folder}/counts", *command]
+        # Names in full: short forms are explained only in the first dump.
+        form = ["--compress-strings=no", "--compress-pos=no", f"--callgrind-out-file={folder}/counts"]
+        command = [tools.find("valgrind"), "--tool=callgrind", *form, *command]
     with Process(command, folder / "log") as process:
         proxies.start(process, port, scenario, seconds=60)
         return (instructions if count == "instructions" else calls)(process, port, scenario, folder, options)

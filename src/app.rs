@@ -228,6 +228,12 @@ impl Proxy {
         self.admin.as_ref().map(|admin| admin.address)
     }
 
+    /// The way to ask for changes.
+    #[must_use]
+    pub fn handle(&self) -> &ControlHandle {
+        &self.handle
+    }
+
     /// What is published.
     #[must_use]
     pub fn published(&self) -> &Arc<Published> {

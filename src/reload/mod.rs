@@ -5,6 +5,8 @@
 //! trace, so any error leaves the running state exactly as it was; after the publish nothing can fail any more.
 
 mod controller;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::sync::Arc;

@@ -24,6 +24,7 @@ use crate::http1::name::Name;
 use crate::http1::read::{HeadLimits, HeadScanner, Scan};
 use crate::upstream::Connection;
 use crate::worker::alarm::{Alarm, Ring};
+use crate::worker::buffers::Buffers;
 
 /// Interim answers per request; more are not HTTP but an attack on the client.
 const INTERIM_MAX: usize = 32;
@@ -141,6 +142,7 @@ pub struct Attempt<'a, 'c> {
     /// Value of the request's `Upgrade`, if it asks for one.
     upgrade: Option<&'a [u8]>,
     settings: &'a PoolConnection,
+    buffers: &'a Buffers,
     buffer: Vec<u8>,
     scanner: HeadScanner,
     /// Whether the request is still being sent; over when it is through, or the instance stopped reading.
@@ -150,7 +152,7 @@ pub struct Attempt<'a, 'c> {
 }
 
 impl<'a, 'c> Attempt<'a, 'c> {
-    /// Begins to send `request` (whose head is set). `buffer` is empty, and becomes the response head's.
+    /// Begins to send `request`, whose head is set.
     pub fn new(
         client: &'a mut ClientSide<'c>,
         connection: &'a mut Connection,
@@ -158,7 +160,7 @@ impl<'a, 'c> Attempt<'a, 'c> {
         method: Method,
         upgrade: Option<&'a [u8]>,
         settings: &'a PoolConnection,
-        buffer: Vec<u8>,
+        buffers: &'a Buffers,
         now: Instant,
     ) -> Self {
         Self {
@@ -168,7 +170,8 @@ impl<'a, 'c> Attempt<'a, 'c> {
             method,
             upgrade,
             settings,
-            buffer,
+            buffer: buffers.take(),
+            buffers,
             scanner: HeadScanner::response(),
             sending: true,
             interims: 0,
@@ -257,7 +260,8 @@ impl<'a, 'c> Attempt<'a, 'c> {
                     Scan::Partial { .. } => break,
                     Scan::Complete { start, end } => {
                         let buffer = std::mem::take(&mut self.buffer);
-                        let head = Head::response(buffer, start, end, limits.fields_max)
+                        let storage = self.buffers.take_head();
+                        let head = Head::response_in(storage, buffer, start, end, limits.fields_max)
                             .map_err(|(error, _buffer)| bad(error))?;
                         if let Some(answer) = self.judge(head)? {
                             return Poll::Ready(Ok(answer));

@@ -169,7 +169,7 @@ pub async fn forward<'a>(
             request.method,
             request.upgrade,
             &pool.settings.connection,
-            worker.buffers.take(),
+            &worker.buffers,
             picked_at,
         )
         .run(alarm)

@@ -83,7 +83,8 @@ async fn read_head(worker: &Worker, client: &mut Client, alarm: &Alarm) -> Resul
         if !buffer.is_empty() {
             match scanner.scan(&buffer, &limits) {
                 Ok(Scan::Complete { start, end }) => {
-                    let head = Head::request(buffer, start, end, limits.fields_max);
+                    let storage = worker.buffers.take_head();
+                    let head = Head::request_in(storage, buffer, start, end, limits.fields_max);
                     return head.map(|head| (head, begun)).map_err(|(error, _buffer)| refused(error));
                 }
                 Ok(Scan::Partial { begun }) => asked = begun,
@@ -181,7 +182,7 @@ impl<'a> Exchange<'a> {
             Err(refusal) => self.refuse(&refusal, Some(&head), &mut record).await,
         };
         self.finish(&record, Some(&head));
-        worker.buffers.give(head.into_parts().0);
+        worker.buffers.give_head(head);
         after
     }
 
@@ -333,7 +334,7 @@ impl<'a> Exchange<'a> {
         let mut response = Pipe::new(length, encoding, body_buffer(worker, length), None);
         let begun = response.begin(head.rest());
         response.head(out);
-        worker.buffers.give(head.into_parts().0);
+        worker.buffers.give_head(head);
 
         let relayed = match begun {
             Ok(()) if switching => self.tunnel(&mut connection.stream, settings, request, &mut response).await,

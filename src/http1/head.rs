@@ -95,6 +95,14 @@ pub struct HeadStorage {
     added: Vec<u8>,
 }
 
+impl HeadStorage {
+    /// For how many fields there is room: what is out of the ordinary need not be kept.
+    #[must_use]
+    pub fn fields_capacity(&self) -> usize {
+        self.fields.capacity()
+    }
+}
+
 // Making and taking apart.
 
 impl Head {

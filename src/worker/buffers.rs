@@ -2,6 +2,8 @@
 
 use std::cell::RefCell;
 
+use crate::http1::head::{Head, HeadStorage};
+
 /// Size of a fresh buffer: a head, and mostly the whole message.
 pub const BUFFER_BYTES: usize = 8 * 1024;
 
@@ -14,23 +16,45 @@ const KEPT_BYTES_MAX: usize = 32 * 1024;
 /// Unused buffers that a worker keeps.
 const KEPT_MAX: usize = 256;
 
+/// Heads with more fields than this give their memory back to the allocator.
+const KEPT_FIELDS_MAX: usize = 128;
+
 /// A worker's unused buffers.
 #[derive(Debug, Default)]
-pub struct Buffers(RefCell<Vec<Vec<u8>>>);
+pub struct Buffers {
+    bytes: RefCell<Vec<Vec<u8>>>,
+    heads: RefCell<Vec<HeadStorage>>,
+}
 
 impl Buffers {
     /// An empty buffer with room for [`BUFFER_BYTES`] at least.
     #[must_use]
     pub fn take(&self) -> Vec<u8> {
-        self.0.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES))
+        self.bytes.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES))
     }
 
     /// Takes a buffer back.
     pub fn give(&self, mut buffer: Vec<u8>) {
-        let mut free = self.0.borrow_mut();
+        let mut free = self.bytes.borrow_mut();
         if (BUFFER_BYTES..=KEPT_BYTES_MAX).contains(&buffer.capacity()) && free.len() < KEPT_MAX {
             buffer.clear();
             free.push(buffer);
+        }
+    }
+
+    /// Room for the fields of a head.
+    #[must_use]
+    pub fn take_head(&self) -> HeadStorage {
+        self.heads.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Takes a head apart that is done with.
+    pub fn give_head(&self, head: Head) {
+        let (bytes, _end, storage) = head.recycle();
+        self.give(bytes);
+        let mut free = self.heads.borrow_mut();
+        if storage.fields_capacity() <= KEPT_FIELDS_MAX && free.len() < KEPT_MAX {
+            free.push(storage);
         }
     }
 }

@@ -187,10 +187,20 @@ impl LineBuffer {
         Ok(())
     }
 
+    /// The name of a field in JSON.
+    fn key(&mut self, name: &str) {
+        for part in [",\"", free(name), "\":"] {
+            self.fields.push_str(part);
+        }
+    }
+
     /// A value that needs no quotes.
     fn bare(&mut self, name: &str, value: fmt::Arguments<'_>) {
         let _infallible = match self.style {
-            Style::Json => write!(self.fields, r#","{}":{value}"#, free(name)),
+            Style::Json => {
+                self.key(name);
+                self.fields.write_fmt(value)
+            }
             Style::Text => write!(self.fields, " {name}={value}"),
             Style::ColouredText => write!(self.fields, " \x1b[2m{name}=\x1b[0m{value}"),
         };
@@ -199,8 +209,9 @@ impl LineBuffer {
     /// Any other value.
     fn quoted(&mut self, name: &str, value: fmt::Arguments<'_>) {
         if self.style == Style::Json {
-            let _infallible =
-                write!(self.fields, r#","{}":""#, free(name)).and_then(|()| Escaped(&mut self.fields).write_fmt(value));
+            self.key(name);
+            self.fields.push('"');
+            let _infallible = Escaped(&mut self.fields).write_fmt(value);
             self.fields.push('"');
             return;
         }
@@ -292,19 +303,7 @@ struct Escaped<'a>(&'a mut String);
 
 impl Write for Escaped<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        for character in text.chars() {
-            match character {
-                '"' => self.0.push_str("\\\""),
-                '\\' => self.0.push_str("\\\\"),
-                '\n' => self.0.push_str("\\n"),
-                '\r' => self.0.push_str("\\r"),
-                '\t' => self.0.push_str("\\t"),
-                // All control characters lie below U+00A0.
-                _ if character.is_control() => write!(self.0, "\\u{:04x}", character as u32)?,
-                _ => self.0.push(character),
-            }
-        }
-        Ok(())
+        escape(self.0, text, |byte| matches!(byte, b'"' | b'\\'))
     }
 }
 
@@ -313,13 +312,30 @@ struct Controls<'a>(&'a mut String);
 
 impl Write for Controls<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        for character in text.chars() {
-            if character.is_control() {
-                Escaped(self.0).write_char(character)?;
-            } else {
-                self.0.push(character);
-            }
-        }
-        Ok(())
+        escape(self.0, text, |_| false)
     }
+}
+
+/// Writes `text` with control characters escaped, and those (ASCII) that `also` names. What lies between is copied in one
+/// piece: nearly every value is that piece alone.
+fn escape(into: &mut String, text: &str, also: impl Fn(u8) -> bool) -> fmt::Result {
+    let mut rest = text;
+    // 0xC2 begins U+0080 to U+00BF: the control characters that are not ASCII, and some that are harmless.
+    while let Some(index) = rest.bytes().position(|byte| byte < b' ' || byte == 0x7f || byte == 0xc2 || also(byte)) {
+        let (before, after) = rest.split_at(index);
+        into.push_str(before);
+        let mut characters = after.chars();
+        match characters.next() {
+            Some('\n') => into.push_str("\\n"),
+            Some('\r') => into.push_str("\\r"),
+            Some('\t') => into.push_str("\\t"),
+            Some(character) if character.is_control() => write!(into, "\\u{:04x}", character as u32)?,
+            Some(character) if character.is_ascii() => into.extend(['\\', character]),
+            Some(harmless) => into.push(harmless),
+            None => {}
+        }
+        rest = characters.as_str();
+    }
+    into.push_str(rest);
+    Ok(())
 }

@@ -1,6 +1,6 @@
 //! The admin listener: what operators ask it, and who may.
 
-use crate::support::wait::{eventually, millis, stays};
+use crate::support::wait::{eventually, millis, pause, stays};
 use crate::support::{Client, Config, Instance, Proxy, ports};
 
 #[test]
@@ -81,7 +81,7 @@ fn instance_that_is_off_is_not_probed() {
     assert_eq!(proxy.instance_status("a")["admin"], "off");
     let mut last = u64::MAX;
     eventually("probes stop", || {
-        std::thread::sleep(millis(300));
+        pause(millis(300));
         let now = a.probes();
         (std::mem::replace(&mut last, now) == now).then_some(())
     });
@@ -213,7 +213,7 @@ fn ready_stays_while_a_request_cannot_be_read() {
 fn admin_off_loopback_without_a_token_is_refused_by_check() {
     let api = Instance::named("a");
     let config = Config::of(&[&api]).set("admin", "bind", format!("\"0.0.0.0:{}\"", ports::free().port()));
-    let mut proxy = Proxy::launch(config);
+    let mut proxy = Proxy::launch(&config);
     let status = proxy.wait_end(crate::support::seconds(10));
     assert_eq!(status.code(), Some(1));
     let text = proxy.lines().join("\n");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::support::instance::Then;
-use crate::support::wait::millis;
+use crate::support::wait::{millis, pause};
 use crate::support::{Client, Config, Instance, Proxy, eventually};
 
 fn answers(proxy: &Proxy, count: usize) -> BTreeMap<String, usize> {
@@ -23,7 +23,7 @@ fn held(name: &str) -> (Instance, Arc<AtomicBool>) {
     let open = Arc::clone(&go);
     let instance = Instance::named(name).serving(move |exchange| {
         while !open.load(Ordering::SeqCst) {
-            exchange.pause(millis(5));
+            pause(millis(5));
         }
         let name = exchange.head.field("x-name").unwrap_or("held").to_owned();
         exchange.respond(200, "", name.as_bytes())
@@ -52,7 +52,9 @@ fn least_connections_evens_out_what_is_in_flight_over_all_workers() {
     }
     let counts: Vec<_> = instances.iter().map(|instance| instance.count()).collect();
     assert_eq!(counts, [10, 10, 10, 10]);
-    held.iter().for_each(|(_, go)| go.store(true, Ordering::SeqCst));
+    for (_, go) in &held {
+        go.store(true, Ordering::SeqCst);
+    }
     for client in &mut clients {
         assert_eq!(client.response().status(), 200);
     }
@@ -159,6 +161,6 @@ fn instance_never_has_more_in_flight_than_its_limit() {
     });
     assert_eq!(limited.count(), 3);
     go.store(true, Ordering::SeqCst);
-    let ok = clients.iter_mut().filter(|_| true).map(|client| client.response().status()).filter(|s| *s == 200).count();
+    let ok = clients.iter_mut().map(|client| client.response().status()).filter(|s| *s == 200).count();
     assert_eq!(ok, 3);
 }

@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 
 use crate::support::instance::Then;
-use crate::support::load::Load;
+use crate::support::load::{Load, Sent};
 use crate::support::wait::{eventually, millis, seconds};
 use crate::support::{Client, Config, Instance};
 
@@ -122,7 +122,7 @@ fn no_request_fails_under_load_but_by_a_closed_port() {
     let odd: Vec<_> = load
         .end()
         .into_iter()
-        .filter(|sent| sent.failed())
+        .filter(Sent::failed)
         .filter(|sent| !matches!(&sent.result, Err(why) if why.contains("connect") || why.contains("no response at all") || why.contains("reset") || why.contains("send")))
         .take(5)
         .collect();

@@ -62,7 +62,7 @@ fn opposite_outcome_resets_the_count() {
     let count = Arc::new(AtomicU64::new(0));
     let turn = Arc::clone(&count);
     let flapping = Instance::named("a").probed(move |exchange| {
-        let status = if turn.fetch_add(1, Ordering::SeqCst) % 3 == 0 { 200 } else { 503 };
+        let status = if turn.fetch_add(1, Ordering::SeqCst).is_multiple_of(3) { 200 } else { 503 };
         exchange.respond(status, "", b"")
     });
     let proxy =

@@ -12,6 +12,7 @@ mod support;
 mod admin;
 mod balance;
 mod commands;
+mod documents;
 mod end;
 mod errors;
 mod failover;

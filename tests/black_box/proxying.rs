@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::support::instance::Then;
-use crate::support::wait::{BOUND, eventually, millis, seconds, stays};
+use crate::support::wait::{BOUND, eventually, millis, pause, seconds, stays};
 use crate::support::{Client, Config, Instance, ports};
 
 #[test]
@@ -106,7 +106,7 @@ fn client_that_does_not_read_slows_the_instance_down() {
     // The kernel's buffers on four sockets take some megabytes; then nothing moves.
     let mut last = u64::MAX;
     eventually("the instance stands still", || {
-        std::thread::sleep(millis(200));
+        pause(millis(200));
         let now = written.load(Ordering::Relaxed);
         (std::mem::replace(&mut last, now) == now).then_some(())
     });

@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use crate::support::folder::Folder;
 use crate::support::instance::Then;
 use crate::support::load::Load;
-use crate::support::wait::{eventually, millis, seconds, within};
+use crate::support::wait::{eventually, millis, pause, seconds, within};
 use crate::support::{Client, Config, Instance, Proxy, ports};
 
 fn generation(proxy: &Proxy) -> u64 {
@@ -299,7 +299,7 @@ fn streams_and_long_answers_are_not_cut_by_a_reload() {
         exchange.write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")?;
         for _ in 0..20 {
             exchange.write("5\r\nhello\r\n")?;
-            exchange.pause(millis(50));
+            pause(millis(50));
         }
         exchange.write("0\r\n\r\n")?;
         Ok(Then::KeepAlive)
@@ -332,7 +332,7 @@ fn hundred_reloads_under_load_fail_no_request_and_leave_nothing_behind() {
         }
         config = config.retry("retries", round % 4).listener("request_fields_max", 50 + round);
         config = config.pool("balance", ["\"least_connections\"", "\"round_robin\""][round % 2]);
-        if round % 3 == 0 {
+        if round.is_multiple_of(3) {
             config = config.and(&format!("[[listener]]\nname = \"second\"\nbind = \"{second}\"\n"));
         }
         if round % 4 == 1 {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::support::instance::Then;
-use crate::support::wait::{eventually, millis};
+use crate::support::wait::{eventually, millis, pause};
 use crate::support::{Config, Instance};
 
 #[test]
@@ -114,7 +114,7 @@ fn unsafe_method_takes_no_connection_that_has_been_idle_for_long() {
     let proxy = Config::of(&[&api]).set("runtime", "workers", 1).connection("unsafe_reuse_max", "\"200ms\"").start();
     assert_eq!(proxy.post("/1", "x").status(), 200);
     assert_eq!(proxy.post("/2", "x").status(), 200);
-    std::thread::sleep(millis(400));
+    pause(millis(400));
     assert_eq!(proxy.post("/3", "x").status(), 200);
     let on: Vec<_> = api.received().iter().map(|request| request.connection).collect();
     assert_eq!(on[0], on[1], "fresh enough: reused");

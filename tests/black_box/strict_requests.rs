@@ -3,6 +3,8 @@
 //! Refused requests are answered with their status, the connection is closed, nothing that came after them is taken for
 //! a request, and no instance has seen them whole.
 
+#![allow(clippy::too_many_lines, reason = "tables")]
+
 use crate::support::message::Response;
 use crate::support::{Config, Instance, Proxy};
 

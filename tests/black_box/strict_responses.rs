@@ -1,9 +1,12 @@
 //! What instances may answer: what is ambiguous becomes 502 or an aborted body, never a clean-looking response.
 
+#![allow(clippy::too_many_lines, reason = "tables")]
+
 use std::io;
 
 use crate::support::instance::Then;
 use crate::support::message::Response;
+use crate::support::wait::{eventually, millis, pause};
 use crate::support::{Config, Instance, Proxy};
 
 /// What the client sees.
@@ -538,13 +541,13 @@ fn instance_that_speaks_while_idle_loses_the_connection() {
         let then = exchange.respond(200, "", b"fine")?;
         if exchange.head.word(1) == "/first" {
             // Later than the answer, so that the connection lies idle when the bytes come.
-            exchange.pause(crate::support::wait::millis(50));
+            pause(millis(50));
             exchange.write("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")?;
         }
         Ok(then)
     });
     assert_eq!(proxy.get("/first").text(), "fine");
-    crate::support::wait::eventually("the connection that spoke is closed", || (api.open() == 0).then_some(()));
+    eventually("the connection that spoke is closed", || (api.open() == 0).then_some(()));
     for _ in 0..3 {
         assert_eq!(proxy.get("/second").text(), "fine");
     }

@@ -1,7 +1,7 @@
 //! Upgraded connections: bytes both ways until either side ends.
 
 use crate::support::instance::Then;
-use crate::support::wait::{eventually, millis, seconds};
+use crate::support::wait::{eventually, millis, pause, seconds};
 use crate::support::{Client, Config, Instance, Proxy};
 
 const ASK: &str = "GET /chat HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
@@ -81,7 +81,7 @@ fn upgraded_connection_ends_after_its_idle_limit() {
     let proxy = Config::of(&[&api]).connection("upgrade_idle_timeout", "\"1s\"").start();
     let mut client = upgraded(&proxy);
     for _ in 0..3 {
-        std::thread::sleep(millis(500));
+        pause(millis(500));
         client.send("x");
         assert_eq!(client.wire.read_exactly(1).unwrap(), b"x");
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::support::wait::{millis, seconds};
+use crate::support::wait::{millis, pause, seconds};
 use crate::support::{Config, Instance};
 
 /// How long until `act` returns.
@@ -48,7 +48,7 @@ fn head_that_does_not_end_is_answered_with_408() {
         && !drip.ended()
         && drip.wire.buffered().is_empty()
     {
-        std::thread::sleep(millis(50));
+        pause(millis(50));
     }
     assert!(begin.elapsed() < seconds(3), "dripping goes on for {:?}", begin.elapsed());
 }
@@ -71,7 +71,7 @@ fn body_that_makes_progress_is_not_cut() {
     let mut client = proxy.connect();
     client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n");
     for _ in 0..10 {
-        std::thread::sleep(millis(150));
+        pause(millis(150));
         client.send("x");
     }
     assert_eq!(client.response().status(), 200);

@@ -2,7 +2,7 @@
 
 use crate::support::load::Load;
 use crate::support::nginx::Nginx;
-use crate::support::wait::{eventually, millis};
+use crate::support::wait::{eventually, millis, pause};
 use crate::support::{Config, Proxy};
 
 fn proxied(nginx: &Nginx) -> Proxy {
@@ -81,7 +81,7 @@ fn nginx_that_reloads_costs_no_request() {
     let odd: Vec<_> = all.iter().filter(|sent| !matches!(sent.result, Ok(404 | 502 | 503))).collect();
     assert!(odd.is_empty(), "{odd:?}");
     eventually("both are out", || {
-        std::thread::sleep(millis(20));
+        pause(millis(20));
         (proxy.get("/").status() == 503).then_some(())
     });
 }

@@ -64,6 +64,7 @@ impl Config {
     }
 
     /// Sets a key; the value as TOML. `[listener]` stands for `[[listener]]`.
+    #[expect(clippy::needless_pass_by_value, reason = "numbers, texts and truth values are written as they are")]
     pub(crate) fn set(mut self, section: &str, key: &str, value: impl ToString) -> Self {
         let index = self.sections.iter().position(|(name, _)| name == section).unwrap_or_else(|| {
             self.sections.push((section.to_owned(), Vec::new()));
@@ -132,10 +133,10 @@ impl Config {
     /// Starts the binary with it, and waits until it listens.
     #[track_caller]
     pub(crate) fn start(self) -> Proxy {
-        Proxy::start(self)
+        Proxy::start(&self)
     }
 }
 
-fn quoted(value: impl ToString) -> String {
-    format!("\"{}\"", value.to_string())
+fn quoted(address: SocketAddr) -> String {
+    format!("\"{address}\"")
 }

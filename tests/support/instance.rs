@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::message::{Head, Wire};
+use super::message::{Head, Trailers, Wire};
 use super::ports;
-use super::wait::{BOUND, millis};
+use super::wait::{BOUND, millis, pause};
 
 /// A request that an instance got; probes are counted apart.
 #[derive(Debug, Clone)]
@@ -19,7 +19,7 @@ pub(crate) struct Received {
     pub(crate) head: Head,
     /// `None` while it has not come whole.
     pub(crate) body: Option<Vec<u8>>,
-    pub(crate) trailers: Vec<(String, String)>,
+    pub(crate) trailers: Trailers,
     /// Number of the connection that it came on.
     pub(crate) connection: u64,
 }
@@ -76,7 +76,7 @@ impl Instance {
             address,
             behaviour: Mutex::new(Behaviour {
                 health: Arc::new(|exchange| exchange.respond(200, "", b"ok")),
-                serve: Arc::new(|exchange| exchange.answer_with_name()),
+                serve: Arc::new(|exchange: &mut Exchange<'_>| exchange.answer_with_name()),
                 delay: Duration::ZERO,
             }),
             received: Mutex::default(),
@@ -285,7 +285,7 @@ fn converse(inner: &Inner, stream: TcpStream, number: u64) {
         let then = if probe {
             (behaviour.health)(&mut exchange)
         } else {
-            exchange.pause(behaviour.delay);
+            pause(behaviour.delay);
             (behaviour.serve)(&mut exchange)
         };
         match then {
@@ -359,13 +359,6 @@ impl Exchange<'_> {
     fn answer_with_name(&mut self) -> io::Result<Then> {
         let body = self.inner.name.clone();
         self.respond(200, "", body.as_bytes())
-    }
-
-    /// Lets time pass: slowness is what is acted here.
-    pub(crate) fn pause(&self, delay: Duration) {
-        if !delay.is_zero() {
-            std::thread::sleep(delay);
-        }
     }
 
     /// Waits until the proxy ends its side or the connection breaks; returns how long that took.

@@ -27,8 +27,6 @@ pub(crate) struct Sent {
     /// The status, or why there is none.
     pub(crate) result: Result<u16, String>,
     pub(crate) took: Duration,
-    /// When it began, after the load did.
-    pub(crate) at: Duration,
     /// The `Instance` field of the answer.
     pub(crate) instance: String,
 }
@@ -43,11 +41,10 @@ impl Load {
     /// `clients` connections, each sending one request after the other; one in `post_every` is a POST (0: none).
     pub(crate) fn start(address: SocketAddr, clients: usize, post_every: usize) -> Self {
         let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let begin = Instant::now();
         let threads = (0..clients)
             .map(|client| {
                 let (stop, done) = (Arc::clone(&stop), Arc::clone(&done));
-                std::thread::spawn(move || run(address, client, post_every, begin, &stop, &done))
+                std::thread::spawn(move || run(address, client, post_every, &stop, &done))
             })
             .collect();
         Self { stop, done, threads }
@@ -72,14 +69,7 @@ impl Load {
     }
 }
 
-fn run(
-    address: SocketAddr,
-    client: usize,
-    post_every: usize,
-    begin: Instant,
-    stop: &AtomicBool,
-    done: &AtomicU64,
-) -> Vec<Sent> {
+fn run(address: SocketAddr, client: usize, post_every: usize, stop: &AtomicBool, done: &AtomicU64) -> Vec<Sent> {
     let mut all = Vec::new();
     let mut connection: Option<Client> = None;
     let mut count = 0;
@@ -95,7 +85,7 @@ fn run(
         }
         let instance = answer.as_ref().ok().and_then(|answer| answer.field("instance")).unwrap_or_default().to_owned();
         let result = answer.map(|answer| answer.status());
-        all.push(Sent { id, method, result, took: start.elapsed(), at: start - begin, instance });
+        all.push(Sent { id, method, result, took: start.elapsed(), instance });
         done.fetch_add(1, Ordering::Relaxed);
     }
     all

@@ -4,6 +4,9 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
+/// Names and values behind a chunked body.
+pub(crate) type Trailers = Vec<(String, String)>;
+
 /// A message head: start line and fields as they came.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Head {
@@ -11,8 +14,6 @@ pub(crate) struct Head {
     pub(crate) start: String,
     /// Names as sent, values without the space around them.
     pub(crate) fields: Vec<(String, String)>,
-    /// Every byte of it.
-    pub(crate) raw: Vec<u8>,
 }
 
 impl Head {
@@ -26,7 +27,7 @@ impl Head {
                 Ok((name.to_owned(), value.trim_matches([' ', '\t']).to_owned()))
             })
             .collect::<io::Result<_>>()?;
-        Ok(Self { start, fields, raw: raw.to_vec() })
+        Ok(Self { start, fields })
     }
 
     /// The first field of that name.
@@ -70,7 +71,7 @@ pub(crate) struct Response {
     /// Decoded from its transfer coding.
     pub(crate) body: Vec<u8>,
     /// Of a chunked body.
-    pub(crate) trailers: Vec<(String, String)>,
+    pub(crate) trailers: Trailers,
     /// 1xx responses before it.
     pub(crate) interim: Vec<Head>,
 }
@@ -195,13 +196,11 @@ impl Wire {
         loop {
             if let Some(at) = memchr::memchr(b'\n', &self.buffer) {
                 let mut line: Vec<u8> = self.buffer.drain(..=at).collect();
-                return match line.ends_with(b"\r\n") {
-                    true => {
-                        line.truncate(line.len() - 2);
-                        Ok(line)
-                    }
-                    false => Err(malformed("a bare line feed")),
-                };
+                if !line.ends_with(b"\r\n") {
+                    return Err(malformed("a bare line feed"));
+                }
+                line.truncate(line.len() - 2);
+                return Ok(line);
             }
             if !self.fill()? {
                 return Err(ended("a line"));
@@ -210,7 +209,7 @@ impl Wire {
     }
 
     /// Reads a chunked body with its trailers.
-    pub(crate) fn read_chunked(&mut self) -> io::Result<(Vec<u8>, Vec<(String, String)>)> {
+    pub(crate) fn read_chunked(&mut self) -> io::Result<(Vec<u8>, Trailers)> {
         let mut body = Vec::new();
         loop {
             let line = String::from_utf8_lossy(&self.read_line()?).into_owned();
@@ -242,7 +241,7 @@ impl Wire {
     }
 
     /// The body of a request with this head, and its trailers.
-    pub(crate) fn read_request_body(&mut self, head: &Head) -> io::Result<(Vec<u8>, Vec<(String, String)>)> {
+    pub(crate) fn read_request_body(&mut self, head: &Head) -> io::Result<(Vec<u8>, Trailers)> {
         if head.chunked() {
             return self.read_chunked();
         }

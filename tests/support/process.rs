@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 
 use super::folder::Folder;
 use super::instance::Instance;
-use super::wait::{eventually, millis};
+use super::wait::{eventually, millis, pause};
 use super::{ports, proxy};
 
 const ADDRESS: &str = "PLIMSOLL_TEST_INSTANCE_ADDRESS";
@@ -126,13 +126,13 @@ fn serves_when_told_to() {
             let mut file = std::fs::OpenOptions::new().create(true).append(true).open(&record)?;
             std::io::Write::write_all(&mut file, format!("{id}\n").as_bytes())?;
         }
-        exchange.pause(millis(2));
+        pause(millis(2));
         exchange.respond(200, "", b"done")
     });
     // Until it is killed; if the test that wanted it is gone, that happened to its parent.
     let parent = std::os::unix::process::parent_id();
     while std::os::unix::process::parent_id() == parent {
-        std::thread::sleep(millis(200));
+        pause(millis(200));
     }
     drop(instance);
 }

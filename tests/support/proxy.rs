@@ -48,7 +48,7 @@ pub(crate) fn run(arguments: &[&str]) -> Output {
 impl Proxy {
     /// Starts it and waits until it takes connections.
     #[track_caller]
-    pub(crate) fn start(config: Config) -> Self {
+    pub(crate) fn start(config: &Config) -> Self {
         let mut proxy = Self::launch(config);
         let (front, admin) = (proxy.front, proxy.admin);
         eventually("the proxy listens", || {
@@ -63,7 +63,7 @@ impl Proxy {
 
     /// Starts it and does not wait.
     #[track_caller]
-    pub(crate) fn launch(config: Config) -> Self {
+    pub(crate) fn launch(config: &Config) -> Self {
         let folder = Folder::new();
         let path = folder.write("plimsoll.toml", config.text());
         Self::launch_file(folder, &path, config.front, config.admin)
@@ -285,8 +285,10 @@ impl Drop for Proxy {
         drop(self.child.wait());
         let lines = self.lines();
         if std::thread::panicking() {
-            let skip = lines.len().saturating_sub(30);
-            eprintln!("the proxy's last lines:\n{}", lines[skip..].join("\n"));
+            // Passed probes are most of the lines and tell nothing.
+            let telling: Vec<_> = lines.into_iter().filter(|line| !line.contains(r#""result":"pass""#)).collect();
+            let skip = telling.len().saturating_sub(40);
+            eprintln!("the proxy's last lines:\n{}", telling[skip..].join("\n"));
         } else {
             let panic = lines.iter().find(|line| line.contains("panicked at"));
             assert!(panic.is_none(), "the proxy panicked: {panic:?}");

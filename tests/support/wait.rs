@@ -48,3 +48,10 @@ pub(crate) fn stays(span: Duration, what: &str, mut holds: impl FnMut() -> bool)
         std::thread::sleep(millis(10));
     }
 }
+
+/// Lets time pass, where slowness itself is what a test acts: a slow instance, a client that idles.
+pub(crate) fn pause(span: Duration) {
+    if !span.is_zero() {
+        std::thread::sleep(span);
+    }
+}

@@ -91,6 +91,8 @@ pub struct Pipe {
     wait: Wait,
     moved: bool,
     finished: bool,
+    /// The sender has filled the last buffer, so that there is most likely more to be read at once.
+    ample: bool,
 }
 
 impl Pipe {
@@ -120,6 +122,7 @@ impl Pipe {
             wait: Wait::Source,
             moved: false,
             finished: false,
+            ample: false,
         }
     }
 
@@ -141,6 +144,7 @@ impl Pipe {
             return Ok(());
         }
         let start = self.buffer.len();
+        self.ample = rest.len() >= BUFFER_BYTES / 2;
         self.buffer.extend_from_slice(rest);
         self.decode(start)
     }
@@ -226,6 +230,13 @@ impl Pipe {
         W: AsyncWrite + Unpin,
     {
         loop {
+            // Fewer and larger writes cost both sides less; what is here does not wait for what is not.
+            while self.ample && self.written == 0 && self.may_fill_more() {
+                match self.poll_fill(context, source) {
+                    Poll::Pending => self.ample = false,
+                    Poll::Ready(result) => result?,
+                }
+            }
             self.wait = Wait::Sink;
             ready!(self.poll_flush(context, sink)).map_err(PipeError::Sink)?;
             if self.is_received() {
@@ -235,6 +246,11 @@ impl Pipe {
             self.wait = Wait::Source;
             ready!(self.poll_fill(context, source))?;
         }
+    }
+
+    /// Whether payload can be added to what is framed already: a chunk's size is written before its data.
+    fn may_fill_more(&self) -> bool {
+        self.encoding == Encoding::Plain && !self.is_received() && self.payload.len() < BUFFER_BYTES_MAX / 2
     }
 
     /// Writes what is framed.
@@ -254,7 +270,11 @@ impl Pipe {
                         skip -= part.len();
                     }
                 }
-                ready!(Pin::new(&mut *sink).poll_write_vectored(context, &slices[..used]))?
+                if used == 1 {
+                    ready!(Pin::new(&mut *sink).poll_write(context, &slices[0]))?
+                } else {
+                    ready!(Pin::new(&mut *sink).poll_write_vectored(context, &slices[..used]))?
+                }
             };
             if count == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
@@ -280,7 +300,9 @@ impl Pipe {
         source: &mut R,
     ) -> Poll<Result<(), PipeError>> {
         let start = self.buffer.len();
-        if self.buffer.capacity() - start < BUFFER_BYTES / 2 {
+        if self.ample {
+            self.buffer.reserve(self.expected());
+        } else if self.buffer.capacity() - start < BUFFER_BYTES / 2 {
             self.buffer.reserve(BUFFER_BYTES);
         }
         let room = self.buffer.capacity() - start;
@@ -290,7 +312,6 @@ impl Pipe {
             return Poll::Ready(match self.decoder {
                 Decoder::UntilClose => {
                     self.decoder = Decoder::Done;
-                    self.payload = start..start;
                     self.frame();
                     Ok(())
                 }
@@ -298,13 +319,20 @@ impl Pipe {
             });
         }
         self.decode(start)?;
-        self.payload = start..self.buffer.len();
+        self.payload.end = self.buffer.len();
         self.frame();
-        if count == room && self.buffer.capacity() < BUFFER_BYTES_MAX {
-            // The sender fills what it gets: the next read may bring twice as much.
-            self.buffer.reserve(self.buffer.capacity());
-        }
+        self.ample = count == room;
         Poll::Ready(Ok(()))
+    }
+
+    /// How much more a sender is likely to have that has filled its buffer: the rest of the body, or twice as much.
+    fn expected(&self) -> usize {
+        let left = match self.decoder {
+            Decoder::Length(left) => usize::try_from(left).unwrap_or(usize::MAX),
+            _ => self.buffer.capacity(),
+        };
+        // One byte more than the rest: a read that does not fill the buffer tells that there is nothing else.
+        left.saturating_add(1).clamp(BUFFER_BYTES, BUFFER_BYTES_MAX / 2)
     }
 
     /// Takes the framing off the bytes from `start` on; what is beyond the message becomes `surplus`.

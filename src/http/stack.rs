@@ -331,8 +331,17 @@ impl<'a> Exchange<'a> {
         let mut out = worker.buffers.take();
         out.extend_from_slice(&interim);
         head.write_response(&mut out, extra_lines(encoding, stay, asked.version, switching));
+        // Most answers are here as a whole, and go out with their head, as if they were a part of it.
+        let (length, rest) = match (length, head.rest()) {
+            (BodyLength::Length(length), rest) if length <= rest.len() as u64 => {
+                let (body, rest) = rest.split_at(length as usize);
+                out.extend_from_slice(body);
+                (BodyLength::None, rest)
+            }
+            (length, rest) => (length, rest),
+        };
         let mut response = Pipe::new(length, encoding, body_buffer(worker, length), None);
-        let begun = response.begin(head.rest());
+        let begun = response.begin(rest);
         response.head(out);
         worker.buffers.give_head(head);
 

@@ -1,6 +1,6 @@
 //! Buffers between uses: a connection that waits holds none.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use crate::http1::head::{Head, HeadStorage};
 
@@ -10,11 +10,14 @@ pub const BUFFER_BYTES: usize = 8 * 1024;
 /// Bodies that keep filling their buffer get larger ones, up to this.
 pub const BUFFER_BYTES_MAX: usize = 256 * 1024;
 
-/// Buffers that grew beyond this go back to the allocator.
-const KEPT_BYTES_MAX: usize = 32 * 1024;
+/// Buffers that grew beyond this are large.
+const LARGE_BYTES_MIN: usize = 32 * 1024;
 
 /// Unused buffers that a worker keeps.
 const KEPT_MAX: usize = 256;
+
+/// Large ones among them: enough for a load of large bodies, and 4 MiB at most.
+const KEPT_LARGE_MAX: usize = 16;
 
 /// Heads with more fields than this give their memory back to the allocator.
 const KEPT_FIELDS_MAX: usize = 128;
@@ -23,6 +26,7 @@ const KEPT_FIELDS_MAX: usize = 128;
 #[derive(Debug, Default)]
 pub struct Buffers {
     bytes: RefCell<Vec<Vec<u8>>>,
+    large: Cell<usize>,
     heads: RefCell<Vec<HeadStorage>>,
 }
 
@@ -30,16 +34,32 @@ impl Buffers {
     /// An empty buffer with room for [`BUFFER_BYTES`] at least.
     #[must_use]
     pub fn take(&self) -> Vec<u8> {
-        self.bytes.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES))
+        match self.bytes.borrow_mut().pop() {
+            Some(buffer) => {
+                if buffer.capacity() > LARGE_BYTES_MIN {
+                    self.large.set(self.large.get() - 1);
+                }
+                buffer
+            }
+            None => Vec::with_capacity(BUFFER_BYTES),
+        }
     }
 
     /// Takes a buffer back.
     pub fn give(&self, mut buffer: Vec<u8>) {
         let mut free = self.bytes.borrow_mut();
-        if (BUFFER_BYTES..=KEPT_BYTES_MAX).contains(&buffer.capacity()) && free.len() < KEPT_MAX {
-            buffer.clear();
-            free.push(buffer);
+        let size = buffer.capacity();
+        if !(BUFFER_BYTES..=BUFFER_BYTES_MAX).contains(&size) || free.len() >= KEPT_MAX {
+            return;
         }
+        if size > LARGE_BYTES_MIN {
+            if self.large.get() == KEPT_LARGE_MAX {
+                return;
+            }
+            self.large.set(self.large.get() + 1);
+        }
+        buffer.clear();
+        free.push(buffer);
     }
 
     /// Room for the fields of a head.

@@ -12,7 +12,7 @@
 //!
 //! Runs on the control runtime, so it answers under any load of traffic. Answers that only read ([`status`], metrics,
 //! ready) take them from the published snapshot, not from the controller: they also work while a reload is under way.
-//! Whatever a client does, it costs bounded memory and time; [`auth`] says who may ask what.
+//! Whatever a client does, it costs bounded memory and time; `auth.rs` says who may ask what.
 
 mod answer;
 mod auth;

@@ -1,6 +1,6 @@
 //! The command line: words typed → what is to be done.
 //!
-//! `run`, `check` and `demo` work by themselves; the others ask a running Plimsoll over its admin listener ([`client`]).
+//! `run`, `check` and `demo` work by themselves; the others ask a running Plimsoll over its admin listener (`client.rs`).
 //! Exit codes: 0 done, 1 failed, 64 misused (`EX_USAGE` of sysexits.h). Results go to standard output, errors to standard
 //! error, so that output can be piped.
 

@@ -1,10 +1,10 @@
 //! The log: JSON lines or text on one output, written by a thread of its own.
 //!
 //! The threads that log never wait: lines go through a queue of `queue_lines`; when it is full they are dropped, counted
-//! in `plimsoll_log_dropped_total`, and reported by a line of their own ([`sink`]).
+//! in `plimsoll_log_dropped_total`, and reported by a line of their own (`sink.rs`).
 //! `run` logs to standard output, which carries nothing else, so every line of it can be parsed; what must be said while
 //! no log stands yet (and panics) goes to standard error as plain text. Level, format, access log and queue follow the
-//! configuration on a reload. [`format`](mod@format) has the lines themselves.
+//! configuration on a reload. `format.rs` has the lines themselves.
 
 mod format;
 mod sink;

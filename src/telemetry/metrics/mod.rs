@@ -3,7 +3,7 @@
 //! [`names`] has every metric with its labels. The control side asks [`Metrics`] for the records that workers count on
 //! while it builds a snapshot, and tells it what was published; records are keyed by name, so counters survive a reload.
 //! What went from the configuration keeps its series for [`KEPT_AFTER_REMOVAL`], so that the last scrape is not lost; an
-//! instance whose name lives on at another address goes on counting where the old address stopped. [`scrape`] sums the
+//! instance whose name lives on at another address goes on counting where the old address stopped. `scrape.rs` sums the
 //! shards of all workers, without a lock that a worker or a reload could wait for.
 
 pub mod names;

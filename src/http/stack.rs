@@ -2,7 +2,7 @@
 //!
 //! One async function with a line per step: layers as services would cost 14 % of the whole (boxed) or hide the order in
 //! types (static). Steps that look at the head are pure functions in the files beside this one; `forward` brings the
-//! request to an instance; what comes back goes the same way in reverse. Every request ends in [`Record::finish`], with
+//! request to an instance; what comes back goes the same way in reverse. Every request ends in `Record::finish`, with
 //! one line of log and one count, whatever happened to it.
 
 use std::net::SocketAddr;

@@ -17,7 +17,7 @@ pub struct FieldRef<'a> {
     pub name: Name,
     /// The value without the white space around it.
     pub value: &'a [u8],
-    /// For [`Head::remove_at`].
+    /// For `Head::remove_at`.
     pub index: usize,
 }
 

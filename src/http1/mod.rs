@@ -8,7 +8,7 @@
 //! 2. [`head`] parses it into offsets and keeps the bytes (`start_line`, and `field` on httparse); [`name`] knows the field
 //!    names that matter;
 //! 3. [`framing`] decides how long the body is and whether the connection may be kept;
-//! 4. [`chunked`] takes the chunked coding off a body; [`write`] puts it on, and writes heads by copying ranges.
+//! 4. [`chunked`] takes the chunked coding off a body; [`mod@write`] puts it on, and writes heads by copying ranges.
 
 pub mod chunked;
 mod field;

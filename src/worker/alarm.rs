@@ -1,7 +1,7 @@
 //! One timer per worker instead of one per wait.
 //!
 //! Arming and cancelling a runtime timer per request costs 10 % of the whole proxying; a deadline here is one store.
-//! Each connection owns an [`Alarm`] and waits through [`Alarm::run`]; the worker's [`Alarms::tick`] looks at all of
+//! Each connection owns an [`Alarm`] and waits through [`Alarm::run`]; the worker's `Alarms::tick` looks at all of
 //! them every [`TICK`] and rings those whose deadline has passed. What else may end a wait from outside rings the same
 //! bell: an instance that was ejected while its response head is awaited, a drain, an eviction. So deadlines are coarse
 //! (late by one tick at most), which is fine for waits of 100 ms and more.

@@ -183,14 +183,26 @@ impl Place {
     }
 }
 
-/// A line without the value of a `token` in it: messages end up in logs.
+/// A line without the value of a `token` in it: messages end up in logs. A key that was most likely meant to be one
+/// counts, too: it is the misspelt ones that are shown.
 fn without_secret(line: &str) -> String {
-    let value = line.match_indices("token").find_map(|(start, word)| {
-        let after = &line[start + word.len()..];
-        let equals = after.find(|c: char| !c.is_whitespace() && c != '"' && c != '\'')?;
-        after[equals..].starts_with('=').then_some(start + word.len() + equals + 1)
-    });
+    let value =
+        line.match_indices('=').map(|(at, _)| at + 1).find(|value| holds_secret(key_before(&line[..value - 1])));
     value.map_or_else(|| line.to_owned(), |value| format!("{} [secret]", &line[..value]))
+}
+
+/// The last part of the key that ends a text.
+fn key_before(text: &str) -> &str {
+    let text = text.trim_end().trim_end_matches(['"', '\'']);
+    let start = text
+        .rfind(|c: char| !c.is_alphanumeric() && c != '_' && c != '-')
+        .map_or(0, |at| at + text[at..].chars().next().map_or(1, char::len_utf8));
+    &text[start..]
+}
+
+fn holds_secret(key: &str) -> bool {
+    let key = key.to_ascii_lowercase();
+    strsim::damerau_levenshtein(&key, "token") <= 2 || ["secret", "passw"].iter().any(|word| key.contains(word))
 }
 
 /// The last boundary of a character of `text` that is not after `index`.
@@ -229,6 +241,9 @@ mod tests {
             ("token = \"abc\"", "token = [secret]"),
             ("admin.token=\"abc\"", "admin.token= [secret]"),
             ("admin = { bind = \"x\", \"token\" = 'abc' }", "admin = { bind = \"x\", \"token\" = [secret]"),
+            ("tokn = \"abc\"", "tokn = [secret]"),
+            ("Admin_Password = \"abc\"", "Admin_Password = [secret]"),
+            ("bind = \"abd\" # = token", "bind = \"abd\" # = token"),
             ("token_file = \"secrets/token\"", "token_file = \"secrets/token\""),
         ] {
             assert_eq!(without_secret(line), shown, "{line}");

@@ -82,7 +82,7 @@ pub(super) fn request_line(bytes: &[u8], start: usize) -> Result<(StartLine, Ver
     }
     // Visible ASCII alone: everything else must be percent-encoded (RFC 3986 §2). What the target says is the
     // caller's to judge.
-    if target.is_empty() || !target.iter().all(|byte| matches!(byte, 0x21..=0x7e)) {
+    if target.is_empty() || !is_visible_ascii(target) {
         return Err(HeadError::BadStartLine);
     }
     let version = parse_version(*version)?;
@@ -111,6 +111,11 @@ pub(super) fn status_line(line: &[u8], _start: usize) -> Result<(StartLine, Vers
         _ => return Err(HeadError::BadStartLine),
     };
     Ok((StartLine::Response { status, reason }, version))
+}
+
+/// Whether all bytes are visible ASCII. Without an early end, so that it is done sixteen bytes at a time.
+fn is_visible_ascii(text: &[u8]) -> bool {
+    text.iter().fold(true, |visible, byte| visible & matches!(byte, 0x21..=0x7e))
 }
 
 const VERSION_BYTES: usize = b"HTTP/1.1".len();

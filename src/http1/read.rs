@@ -350,6 +350,11 @@ mod tests {
         assert_eq!(scan(&format!("GET / HTTP/1.1\r\nA: {}", "b".repeat(120))), Err(HeadError::TooLarge));
         assert_eq!(scan(&"A".repeat(121)), Err(HeadError::TooLarge), "a method without end");
 
+        let response = |bytes: usize| format!("HTTP/1.1 200 OK\r\n{}\r\n", field(bytes - 19));
+        let scan_response = |bytes: usize| outcome(HeadScanner::response(), response(bytes).as_bytes());
+        assert_eq!(scan_response(120), Ok(Some((0, 120))), "a response has no target");
+        assert_eq!(scan_response(121), Err(HeadError::TooLarge));
+
         assert!(scan(&request(1, &"A:\r\n".repeat(4))).is_ok());
         assert_eq!(scan(&request(1, &"A:\r\n".repeat(5))), Err(HeadError::TooManyFields));
         assert_eq!(scan(&format!("GET / HTTP/1.1\r\n{}", "A:\r\n".repeat(5))), Err(HeadError::TooManyFields));

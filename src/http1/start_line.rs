@@ -202,6 +202,7 @@ mod tests {
             (b"GET / HTTP/3.1", HeadError::UnsupportedVersion, "RFC 9110 15.6.6: 505"),
             (b"GET /\n HTTP/1.1", HeadError::BareLineFeed, "RFC 9112 2.2"),
             (b"GET /\r HTTP/1.1", HeadError::BareCarriageReturn, "RFC 9112 2.2"),
+            (b"GET / HTTP/1.1\rXA: b", HeadError::BareCarriageReturn, "RFC 9112 2.2: as its line end"),
             (b"GET /\0 HTTP/1.1", HeadError::Nul, "RFC 9110 5.5"),
         ];
         for (line, expected, why) in refused {

@@ -60,7 +60,9 @@ for want in "${wanted[@]}"; do
     fi
 done
 
-# Many tests run at a time, each with connections on both sides.
+# Most tests wait for others and not for the processor, so more of them run at a time than there are cores, each with
+# connections on both sides.
+export RUST_TEST_THREADS=${RUST_TEST_THREADS:-8}
 ulimit -n "$(ulimit -Hn)" 2>/dev/null
 
 rust_tests() {

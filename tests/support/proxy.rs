@@ -1,10 +1,11 @@
 //! The built binary, started with a configuration of its own.
 
 use std::io::{BufRead, BufReader, Read};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -24,14 +25,12 @@ pub(crate) struct Proxy {
     child: Child,
     folder: Folder,
     log: Arc<Log>,
+    /// Read what it writes, until its end.
+    readers: Vec<JoinHandle<()>>,
 }
 
 /// Lines that the process wrote.
-#[derive(Default)]
-struct Log {
-    lines: Mutex<Vec<String>>,
-    changed: Condvar,
-}
+type Log = Mutex<Vec<String>>;
 
 /// The binary under test.
 pub(crate) fn binary() -> Command {
@@ -50,13 +49,12 @@ impl Proxy {
     #[track_caller]
     pub(crate) fn start(config: &Config) -> Self {
         let mut proxy = Self::launch(config);
-        let (front, admin) = (proxy.front, proxy.admin);
-        eventually("the proxy listens", || {
-            if let Some(status) = proxy.child.try_wait().expect("a child") {
+        within(BOUND * 2, "the proxy is ready", || {
+            if proxy.has_ended() {
+                let status = proxy.wait_end(BOUND);
                 panic!("the proxy ended ({status}) with:\n{}", proxy.lines().join("\n"));
             }
-            let open = [front, admin].iter().all(|address| TcpStream::connect_timeout(address, BOUND).is_ok());
-            open.then_some(())
+            proxy.lines().iter().any(|line| line.contains("ready")).then_some(())
         });
         proxy
     }
@@ -82,16 +80,16 @@ impl Proxy {
         let log = Arc::<Log>::default();
         let outputs: [Box<dyn Read + Send>; 2] =
             [Box::new(child.stdout.take().expect("piped")), Box::new(child.stderr.take().expect("piped"))];
-        for output in outputs {
+        let read = |output: Box<dyn Read + Send>| {
             let log = Arc::clone(&log);
             std::thread::spawn(move || {
                 for line in BufReader::new(output).lines().map_while(Result::ok) {
-                    log.lines.lock().unwrap_or_else(PoisonError::into_inner).push(line);
-                    log.changed.notify_all();
+                    log.lock().unwrap_or_else(PoisonError::into_inner).push(line);
                 }
-            });
-        }
-        Self { front, admin, child, folder, log }
+            })
+        };
+        let readers = outputs.map(read).into();
+        Self { front, admin, child, folder, log, readers }
     }
 
     // Clients.
@@ -224,11 +222,13 @@ impl Proxy {
         signal(self.pid(), name);
     }
 
-    /// Waits for its end.
+    /// Waits for its end, and until all that it wrote is read.
     #[track_caller]
     pub(crate) fn wait_end(&mut self, bound: Duration) -> ExitStatus {
         let child = &mut self.child;
-        within(bound, "the proxy ends", || child.try_wait().expect("a child"))
+        let status = within(bound, "the proxy ends", || child.try_wait().expect("a child"));
+        self.readers.drain(..).for_each(|reader| reader.join().expect("a reader"));
+        status
     }
 
     pub(crate) fn has_ended(&mut self) -> bool {
@@ -251,7 +251,7 @@ impl Proxy {
 
     /// All lines of standard output and standard error so far.
     pub(crate) fn lines(&self) -> Vec<String> {
-        self.log.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// All lines so far that are JSON objects.

@@ -17,7 +17,7 @@ use tokio_util::io::poll_read_buf;
 use crate::http1::chunked::{ChunkedDecoder, ChunkedError};
 use crate::http1::framing::BodyLength;
 use crate::http1::write;
-use crate::worker::buffers::{BUFFER_BYTES, BUFFER_BYTES_MAX};
+use crate::worker::buffers::{BUFFER_BYTES, BUFFER_BYTES_MAX, Buffers};
 
 /// How the receiving side learns where the body ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -214,10 +214,10 @@ impl Pipe {
         &mut self.surplus
     }
 
-    /// Ends the pipe: its buffer and the one of the head, to be used again.
-    #[must_use]
-    pub fn into_buffers(self) -> (Vec<u8>, Vec<u8>) {
-        (self.buffer, self.before)
+    /// Ends the pipe: its buffers are used again.
+    pub fn recycle(self, buffers: &Buffers) {
+        buffers.give(self.buffer);
+        buffers.give(self.before);
     }
 
     /// Moves bytes until one side must be waited for, or all are through.

@@ -178,7 +178,12 @@ impl<'a> Exchange<'a> {
             record.headers = begun.elapsed();
         }
         let after = match admit::admit(&mut head, &self.listener.settings) {
-            Ok(admitted) => self.admitted(&mut head, &admitted, &mut record).await,
+            Ok(admitted) => {
+                let mut body = self.body(&admitted);
+                let after = self.admitted(&mut head, &admitted, &mut body, &mut record).await;
+                body.recycle(&worker.buffers);
+                after
+            }
             Err(refusal) => self.refuse(&refusal, Some(&head), &mut record).await,
         };
         self.finish(&record, Some(&head));
@@ -186,26 +191,31 @@ impl<'a> Exchange<'a> {
         after
     }
 
-    async fn admitted(&mut self, head: &mut Head, admitted: &Admitted, record: &mut Record<'a>) -> After {
+    async fn admitted(
+        &mut self,
+        head: &mut Head,
+        admitted: &Admitted,
+        body: &mut Pipe,
+        record: &mut Record<'a>,
+    ) -> After {
         let settings = &self.listener.settings;
-        let mut body = self.body(admitted);
         // What came behind the head: the body's first part, or the next request.
         if let Err(error) = body.begin(head.rest()) {
             let refusal = body_refusal(&error);
             return self.refuse(&refusal, Some(head), record).await;
         }
         if settings.health_path.as_deref().is_some_and(|path| path.as_bytes() == head.text(admitted.path)) {
-            return self.answer_health(Asked::of(head, admitted.persistence), &mut body, record).await;
+            return self.answer_health(Asked::of(head, admitted.persistence), body, record).await;
         }
         match max_forwards::apply(head) {
             Ok(Onward::Forward) => {}
-            Ok(Onward::AnswerHere) => return self.answer_here(head, admitted.persistence, &mut body, record).await,
+            Ok(Onward::AnswerHere) => return self.answer_here(head, admitted.persistence, body, record).await,
             Err(refusal) => return self.refuse(&refusal, Some(head), record).await,
         }
         // By what the client asked for, before any rewriting.
         let Some(route) = self.listener.routes.find(head.text(admitted.host), admitted.path(head)) else {
             let refusal = Refusal { cause: Cause::NoRoute, status: 404, detail: "no route for this host and path" };
-            return self.rescue(&refusal, None, Asked::of(head, admitted.persistence), &mut body, record).await;
+            return self.rescue(&refusal, None, Asked::of(head, admitted.persistence), body, record).await;
         };
         record.route = Some(route);
         let upgrade = admitted.upgrade.map(|span| head.text(span).to_vec());
@@ -220,7 +230,7 @@ impl<'a> Exchange<'a> {
         if let Err(refusal) = via::request(head) {
             return self.refuse(&refusal, Some(head), record).await;
         }
-        self.forward(head, admitted, upgrade.as_deref(), route, &mut body, record).await
+        self.forward(head, admitted, upgrade.as_deref(), route, body, record).await
     }
 
     /// The request's body, which goes on in the framing that it came in.
@@ -368,9 +378,7 @@ impl<'a> Exchange<'a> {
         } else if upstream_stays && !switching && length != BodyLength::UntilClose && request.is_finished() {
             worker.idle.borrow_mut().put(connection, now, settings.idle_timeout, settings.idle_max);
         }
-        let (payload, before) = response.into_buffers();
-        worker.buffers.give(payload);
-        worker.buffers.give(before);
+        response.recycle(&worker.buffers);
         stay = stay && request.is_received() && !worker.draining();
         self.keep_ahead(request);
         if stay {

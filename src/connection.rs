@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use crate::http::forwarded::{Peer, Scheme};
 use crate::http::stack;
+use crate::platform::NODELAY_INHERITED;
 use crate::snapshot::ListenerView;
 use crate::worker::alarm::{Alarm, Ring};
 use crate::worker::{View, Worker};
@@ -99,7 +100,7 @@ pub async fn serve(
     address: SocketAddr,
     alarm: &Alarm,
 ) {
-    if let Err(error) = stream.set_nodelay(true) {
+    if !NODELAY_INHERITED && let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(client = %address, %error, "connection ended before it began");
         return;
     }

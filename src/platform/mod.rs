@@ -26,6 +26,9 @@ use socket2::Socket;
 /// Whether several sockets of ours may have the same address, so that the kernel spreads connections over workers.
 pub const SOCKET_PER_WORKER: bool = cfg!(any(target_os = "linux", target_os = "android"));
 
+/// Whether accepted connections have `TCP_NODELAY` from their listening socket: one system call less for each.
+pub const NODELAY_INHERITED: bool = cfg!(any(target_os = "linux", target_os = "android"));
+
 /// Whether a socket shares its address with other sockets of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sharing {

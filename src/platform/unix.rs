@@ -7,7 +7,7 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 use socket2::Socket;
 use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
 
-use super::{DescriptorLimit, SOCKET_PER_WORKER, Sharing};
+use super::{DescriptorLimit, NODELAY_INHERITED, SOCKET_PER_WORKER, Sharing};
 
 pub(super) fn prepare_listener(socket: &Socket, sharing: Sharing) -> io::Result<()> {
     // Lets a port be bound that has old connections in TIME_WAIT, after a restart. On Unix, other than on Windows, a
@@ -15,6 +15,9 @@ pub(super) fn prepare_listener(socket: &Socket, sharing: Sharing) -> io::Result<
     socket.set_reuse_address(true)?;
     if sharing == Sharing::WithOtherWorkers && SOCKET_PER_WORKER {
         socket.set_reuse_port(true)?;
+    }
+    if NODELAY_INHERITED {
+        socket.set_tcp_nodelay(true)?;
     }
     Ok(())
 }

@@ -43,8 +43,13 @@ pub fn request(head: &mut Head, upgrade: Upgrade) {
 }
 
 /// Takes the fields off a response. `Upgrade` of a 426 stays, too: it must have one (RFC 9110 section 15.5.22).
+/// `Content-Length` of a 1xx or 204 does not: it must not have one (section 8.6), and a client that believes it would
+/// wait for a body, or take the next response for it.
 #[inline]
 pub fn response(head: &mut Head, upgrade: Upgrade) {
+    if matches!(head.status(), 100..=199 | 204) {
+        head.remove(Name::ContentLength);
+    }
     if !head.has_any(CONCERNED) {
         return;
     }
@@ -209,7 +214,10 @@ mod tests {
 
     #[test]
     fn responses_lose_it_too() {
-        let cases: [(&str, Upgrade, &[&str], &str); 9] = [
+        let cases: [(&str, Upgrade, &[&str], &str); 12] = [
+            ("204 N\r\nContent-Length: 0\r\nETag: x\r\n", Upgrade::Drop, &["ETag: x"], "8.6"),
+            ("103 E\r\nContent-Length: 5\r\nLink: x\r\n", Upgrade::Drop, &["Link: x"], "8.6"),
+            ("304 N\r\nContent-Length: 5\r\n", Upgrade::Drop, &["Content-Length: 5"], "8.6: what GET would have"),
             ("200 OK\r\nServer: x\r\n", Upgrade::Drop, &["Server: x"], "nothing to do"),
             ("200 OK\r\nConnection: close, X-A\r\nX-A: 1\r\nX-B: 2\r\n", Upgrade::Drop, &["X-B: 2"], "7.6.1"),
             ("200 OK\r\nKeep-Alive: timeout=5\r\nProxy-Connection: close\r\n", Upgrade::Drop, &[], "7.6.1"),

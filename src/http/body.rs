@@ -208,6 +208,12 @@ impl Pipe {
         std::mem::take(&mut self.moved)
     }
 
+    /// Whether bytes came after the end of the message.
+    #[must_use]
+    pub fn has_surplus(&self) -> bool {
+        !self.surplus.is_empty()
+    }
+
     /// Bytes that came after the end of the message.
     #[must_use]
     pub fn surplus(&mut self) -> &mut Vec<u8> {

@@ -53,6 +53,7 @@ pub async fn serve(worker: &Worker, client: &mut Client, alarm: &Alarm) -> After
     match read {
         Ok((head, begun)) => exchange.run(head, begun).await,
         Err(Unread::Gone) => After::Close,
+        Err(Unread::Blank) => After::KeepAlive,
         Err(Unread::Refused(refusal, begun)) => exchange.refuse_unread(refusal, begun).await,
     }
 }
@@ -61,6 +62,8 @@ pub async fn serve(worker: &Worker, client: &mut Client, alarm: &Alarm) -> After
 enum Unread {
     /// The client closed, or sent nothing in time: there is nobody to answer, or nothing to answer to.
     Gone,
+    /// Empty lines only, which some clients send behind a body (RFC 9112 section 2.2): the connection idles on.
+    Blank,
     /// What came is not a request, or did not come in time.
     Refused(Refusal, Instant),
 }
@@ -86,6 +89,10 @@ async fn read_head(worker: &Worker, client: &mut Client, alarm: &Alarm) -> Resul
                     let storage = worker.buffers.take_head();
                     let head = Head::request_in(storage, buffer, start, end, limits.fields_max);
                     return head.map(|head| (head, begun)).map_err(|(error, _buffer)| refused(error));
+                }
+                Ok(Scan::Partial { begun: false }) if buffer.ends_with(b"\n") => {
+                    worker.buffers.give(buffer);
+                    return Err(Unread::Blank);
                 }
                 Ok(Scan::Partial { begun }) => asked = begun,
                 Err(error) => return Err(refused(error)),
@@ -335,7 +342,7 @@ impl<'a> Exchange<'a> {
             && !worker.draining()
             && asked.persistence == Persistence::KeepAlive
             && !ends_by_close
-            && !*self.ended
+            && !self.has_ended(request)
             // An early answer: what is left of the request would have to be read before the next one.
             && request.is_received();
         let mut out = worker.buffers.take();
@@ -569,7 +576,12 @@ impl<'a> Exchange<'a> {
     /// Whether the connection can go on after an answer of our own.
     fn stays(&self, persistence: Persistence, body: &Pipe) -> bool {
         let stay = self.stay && !self.worker.draining();
-        stay && persistence == Persistence::KeepAlive && body.is_received() && !*self.ended
+        stay && persistence == Persistence::KeepAlive && body.is_received() && !self.has_ended(body)
+    }
+
+    /// Whether no further request can come: the client closed its sending side, and had sent none before.
+    fn has_ended(&self, body: &Pipe) -> bool {
+        *self.ended && !body.has_surplus()
     }
 
     fn date(&self) -> HttpDate {

@@ -222,7 +222,7 @@ impl<'a> Exchange<'a> {
         // By what the client asked for, before any rewriting.
         let Some(route) = self.listener.routes.find(head.text(admitted.host), admitted.path(head)) else {
             let refusal = Refusal { cause: Cause::NoRoute, status: 404, detail: "no route for this host and path" };
-            return self.rescue(&refusal, None, Asked::of(head, admitted.persistence), body, record).await;
+            return self.rescue(&refusal, None, Asked::of(head, admitted.persistence), body, &[], record).await;
         };
         record.route = Some(route);
         let upgrade = admitted.upgrade.map(|span| head.text(span).to_vec());
@@ -292,15 +292,10 @@ impl<'a> Exchange<'a> {
                 record.status = rescue::status(Cause::ClientClosed);
                 After::Abort
             }
-            // The client has seen a part of an interim answer: another head cannot begin in the middle of it.
-            Err(error) if !side.interim.is_empty() => {
-                record.cause = Some(error.cause);
-                record.status = rescue::status(error.status_of);
-                After::Abort
-            }
             Err(ForwardError { cause, status_of }) => {
+                let interim = side.interim;
                 let refusal = Refusal { cause, status: rescue::status(status_of), detail: detail(cause) };
-                self.rescue(&refusal, Some(status_of), asked, body, record).await
+                self.rescue(&refusal, Some(status_of), asked, body, &interim, record).await
             }
         }
     }
@@ -359,13 +354,23 @@ impl<'a> Exchange<'a> {
         };
         let mut response = Pipe::new(length, encoding, body_buffer(worker, length), None);
         let begun = response.begin(rest);
-        response.head(out);
         worker.buffers.give_head(head);
-
-        let relayed = match begun {
-            Ok(()) if switching => self.tunnel(&mut connection.stream, settings, request, &mut response).await,
-            Ok(()) => self.relay(&mut connection.stream, settings, request, &mut response).await,
-            Err(error) => Err(response_cause(&error)),
+        if let Err(error) = begun {
+            // Nothing of it has gone out, so the client can be told.
+            let cause = response_cause(&error);
+            member.instance.stats.of(worker.id).errors.of(cause).increment();
+            drop((connection, guard));
+            let refusal = Refusal { cause, status: rescue::status(cause), detail: detail(cause) };
+            return self.rescue(&refusal, Some(cause), asked, request, &interim, record).await;
+        }
+        response.head(out);
+        if ends_by_close {
+            end_by(self.stream, EndBy::Reset);
+        }
+        let relayed = if switching {
+            self.tunnel(&mut connection.stream, settings, request, &mut response).await
+        } else {
+            self.relay(&mut connection.stream, settings, request, &mut response).await
         };
         record.bytes_out = response.sent();
         let now = Instant::now();
@@ -379,6 +384,9 @@ impl<'a> Exchange<'a> {
                 shard.errors.of(cause).increment();
             }
             return After::Abort;
+        }
+        if ends_by_close {
+            end_by(self.stream, EndBy::Close);
         }
         if !response.surplus().is_empty() {
             shard.unasked_bytes.increment();
@@ -463,8 +471,12 @@ impl<'a> Exchange<'a> {
                 outward_open = poll_shut(context, stream);
             }
             if inward_open && let Poll::Ready(result) = inward.poll(context, stream, upstream) {
-                result.map_err(|error| response_cause(&error))?;
-                inward_open = poll_shut(context, upstream);
+                match result {
+                    Ok(()) => inward_open = poll_shut(context, upstream),
+                    // The instance takes no more. What it has sent may still be on its way; reading tells how it ended.
+                    Err(PipeError::Sink(_)) => inward_open = false,
+                    Err(error) => return Poll::Ready(Err(client_cause(&error))),
+                }
             }
             if !inward_open && !outward_open {
                 return Poll::Ready(Ok(()));
@@ -523,13 +535,15 @@ impl<'a> Exchange<'a> {
         self.write_own(out, stay, body, record).await
     }
 
-    /// An answer of our own to what went wrong.
+    /// An answer of our own to what went wrong. `interim` is what has not gone out yet of an instance's interim answers:
+    /// the client may have seen the beginning of one.
     async fn rescue(
         &mut self,
         refusal: &Refusal,
         last_attempt: Option<Cause>,
         asked: Asked<'_>,
         body: &mut Pipe,
+        interim: &[u8],
         record: &mut Record<'a>,
     ) -> After {
         let stay = self.stays(asked.persistence, body);
@@ -547,6 +561,7 @@ impl<'a> Exchange<'a> {
             date: &date,
         };
         let mut out = self.worker.buffers.take();
+        out.extend_from_slice(interim);
         rescue::write(&mut out, &rescue);
         record.status = rescue.status();
         record.cause = Some(refusal.cause);
@@ -560,7 +575,7 @@ impl<'a> Exchange<'a> {
             |head| Asked::of(head, Persistence::Close),
         );
         let mut unread = Pipe::new(BodyLength::UntilClose, Encoding::Plain, Vec::new(), None);
-        self.rescue(refusal, None, asked, &mut unread, record).await
+        self.rescue(refusal, None, asked, &mut unread, &[], record).await
     }
 
     /// Refuses what did not become a head.
@@ -713,6 +728,27 @@ fn response_cause(error: &PipeError) -> Cause {
         PipeError::Source(_) | PipeError::Truncated | PipeError::TooLarge => Cause::UpstreamClosedEarly,
         PipeError::Malformed(_) => Cause::UpstreamBadResponse,
         PipeError::Sink(_) => Cause::ClientClosed,
+    }
+}
+
+/// How the kernel ends a connection that is dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum EndBy {
+    /// In order, after all that was written.
+    Close,
+    /// At once, so that the client sees that something is missing.
+    Reset,
+}
+
+/// While a response ends by the end of the connection, whatever drops the connection would make it look whole: the
+/// deadline of a drain, a second signal, a crash. So the kernel is told beforehand.
+fn end_by(stream: &TcpStream, end: EndBy) {
+    let linger = match end {
+        EndBy::Close => None,
+        EndBy::Reset => Some(Duration::ZERO),
+    };
+    if let Err(error) = socket2::SockRef::from(stream).set_linger(linger) {
+        tracing::debug!(%error, "cannot choose how a connection ends");
     }
 }
 

@@ -1,6 +1,7 @@
 //! How connections end, from either side, and what becomes of what was under way.
 
-use crate::support::wait::millis;
+use crate::support::instance::Then;
+use crate::support::wait::{eventually, millis, seconds};
 use crate::support::{Config, Instance};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -26,4 +27,62 @@ fn empty_line_behind_a_body_is_not_the_beginning_of_a_request() {
     assert_eq!(client.post("/", "body").status(), 200);
     client.send("\r\n").expect_silence(millis(500));
     assert_eq!(client.get("/").status(), 200);
+}
+
+#[test]
+fn response_that_ends_with_its_connection_never_looks_whole_when_it_is_cut_at_the_end() {
+    for signals in [1, 2] {
+        let api = Instance::named("a").serving(|exchange| {
+            exchange.write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")?;
+            exchange.wait_for_end();
+            Ok(Then::Close)
+        });
+        let mut proxy = Config::of(&[&api]).set("runtime", "drain_timeout", "\"500ms\"").start();
+        let mut client = proxy.connect();
+        client.send("GET / HTTP/1.0\r\n\r\n");
+        client.wire.read_head().unwrap();
+        assert_eq!(client.wire.read_exactly(5).unwrap(), b"hello");
+        for _ in 0..signals {
+            proxy.signal("TERM");
+        }
+        proxy.wait_end(seconds(10));
+        let end = client.wire.read_to_end();
+        assert!(end.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset), "{end:?}");
+    }
+}
+
+#[test]
+fn body_that_is_malformed_from_its_first_byte_is_explained() {
+    let api = Instance::named("a").answering("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nhello");
+    let proxy = Config::of(&[&api]).start();
+    let answer = proxy.get("/");
+    assert_eq!((answer.status(), answer.cause().as_str()), (502, "upstream_bad_response"));
+}
+
+#[test]
+fn error_follows_an_interim_answer_that_came_with_it() {
+    let api = Instance::named("a").serving(|exchange| {
+        exchange.write("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\ngarbage\r\n\r\n")?;
+        Ok(Then::Close)
+    });
+    let proxy = Config::of(&[&api]).start();
+    let answer = proxy.get("/");
+    assert_eq!((answer.interim.len(), answer.status()), (1, 502));
+}
+
+#[test]
+fn client_that_resets_an_upgraded_connection_is_not_the_instances_fault() {
+    let api = Instance::named("a").serving(|exchange| {
+        exchange.write("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: tea\r\n\r\n")?;
+        exchange.wait_for_end();
+        Ok(Then::Close)
+    });
+    let proxy = Config::of(&[&api]).start();
+    let mut client = proxy.connect();
+    client.send("GET /tea HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: tea\r\n\r\n");
+    assert_eq!(client.response().status(), 101);
+    client.wire.reset();
+    assert_eq!(proxy.wait_access("/tea")["cause"], "client_closed");
+    eventually("nothing is in flight", || (proxy.metric("plimsoll_upstream_in_flight", &[]) == 0.0).then_some(()));
+    assert!(proxy.metric("plimsoll_upstream_errors_total", &[]) < 0.5);
 }

@@ -23,8 +23,9 @@ use crate::snapshot::ListenerView;
 use crate::worker::alarm::{Alarm, Ring};
 use crate::worker::{View, Worker};
 
-/// Bytes that are read and dropped at most after an early answer.
-const LINGERING_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes that are read and dropped at most after an early answer. Much, because it is `lingering_timeout` that limits it
+/// for nearly all: a client that is reset while it sends may never see why.
+const LINGERING_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// How long a connection whose listener is gone waits for one more request, which is answered with `Connection: close`.
 /// To close it at once would cost those clients a request that are just sending one.
@@ -163,7 +164,7 @@ async fn linger(mut client: Client, alarm: &Alarm) {
     let drain = async {
         client.stream.shutdown().await?;
         let mut dropped = 0;
-        let mut buffer = [0; 4096];
+        let mut buffer = [0; 16 * 1024];
         while dropped < LINGERING_BYTES_MAX {
             match Pin::new(&mut client.stream).read(&mut buffer).await? {
                 0 => break,

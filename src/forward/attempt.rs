@@ -46,6 +46,8 @@ pub struct ClientSide<'a> {
     pub interim: Vec<u8>,
     /// What the client speaks: interim answers are for HTTP/1.1 only.
     pub version: Version,
+    /// Whether it waits for 100 (Continue) before it sends the body.
+    pub expects_continue: bool,
     /// The longest pause within a request body.
     pub body_timeout: Duration,
 }
@@ -203,12 +205,13 @@ impl<'a, 'c> Attempt<'a, 'c> {
         if self.request.has_moved() {
             self.moved_at = alarm.now();
         }
-        let stalled_client = self.sending && self.request.wait() == Wait::Source;
+        let expecting = self.expecting();
+        let stalled_client = self.sending && self.request.wait() == Wait::Source && !expecting;
         alarm.set(
             self.moved_at
                 + if stalled_client {
                     self.client.body_timeout
-                } else if self.sending {
+                } else if self.sending && !expecting {
                     self.settings.request_write_timeout
                 } else {
                     self.settings.response_head_timeout
@@ -225,6 +228,11 @@ impl<'a, 'c> Attempt<'a, 'c> {
                 Ring::Ejected => AttemptError::Failed { failure: Failure::Ejected, cause: Cause::Ejected },
             })
         })
+    }
+
+    /// Whether it is the instance's turn: the client sends its body only when it has been told to (or is tired of waiting).
+    fn expecting(&self) -> bool {
+        self.client.expects_continue && self.interims == 0 && self.request.received() == 0
     }
 
     fn poll_send(&mut self, context: &mut Context<'_>) -> Result<(), AttemptError> {
@@ -280,6 +288,10 @@ impl<'a, 'c> Attempt<'a, 'c> {
         let length = framing::response_body(&head, self.method).map_err(bad)?;
         if !(100..200).contains(&head.status()) || head.status() == 101 {
             return Ok(Some(Answer { head, length }));
+        }
+        if self.expecting() {
+            // From now on it is the client's turn.
+            self.moved_at = Instant::now();
         }
         self.interims += 1;
         if self.interims > INTERIM_MAX {

@@ -7,6 +7,9 @@
 pub mod attempt;
 pub mod retry;
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use thiserror::Error;
@@ -130,34 +133,35 @@ pub async fn forward<'a>(
     };
     let mut permit = None;
     loop {
-        let Picked { member, guard } = pick(worker, pool, request, &memory, trail).await?;
+        let picked = pick(worker, pool, request, &memory, trail);
+        let Picked { member, guard } = unless_left(client, body, picked).await??;
         trail.member = Some(member);
         trail.attempts += 1;
         let instance = guard.instance();
         let shard = instance.stats.of(worker.id);
         let picked_at = if trail.attempts == 1 && trail.queue.is_zero() { request.begun } else { Instant::now() };
         alarm.attempt(Some(instance));
-        let mut connection =
-            match connection(worker, alarm, pool, instance, request.method, memory.fresh, picked_at).await {
-                Ok(connection) => connection,
-                Err(error) => {
-                    alarm.attempt(None);
-                    trail.connect += picked_at.elapsed();
-                    shard.errors.of(error.cause()).increment();
-                    if let Some(evidence) = error.evidence() {
-                        instance.failed(evidence);
-                    }
-                    count(pool, worker, memory.reason.replace(RetryReason::Connect), RetryOutcome::Failed);
-                    memory.last = Some(error.cause());
-                    memory.repeat = Repeat::Never;
-                    memory.tried.push(instance.id);
-                    // Without descriptors or ports the next instance can't be reached either.
-                    if matches!(error, ConnectError::Exhausted(_)) || Instant::now() >= deadline {
-                        return Err(error.cause().into());
-                    }
-                    continue;
+        let connected = connection(worker, alarm, pool, instance, request.method, memory.fresh, picked_at);
+        let mut connection = match unless_left(client, body, connected).await? {
+            Ok(connection) => connection,
+            Err(error) => {
+                alarm.attempt(None);
+                trail.connect += picked_at.elapsed();
+                shard.errors.of(error.cause()).increment();
+                if let Some(evidence) = error.evidence() {
+                    instance.failed(evidence);
                 }
-            };
+                count(pool, worker, memory.reason.replace(RetryReason::Connect), RetryOutcome::Failed);
+                memory.last = Some(error.cause());
+                memory.repeat = Repeat::Never;
+                memory.tried.push(instance.id);
+                // Without descriptors or ports the next instance can't be reached either.
+                if matches!(error, ConnectError::Exhausted(_)) || Instant::now() >= deadline {
+                    return Err(error.cause().into());
+                }
+                continue;
+            }
+        };
         if !connection.reused {
             trail.connect += picked_at.elapsed();
         }
@@ -224,7 +228,7 @@ pub async fn forward<'a>(
         if !matches!(again, Again::Free(_)) {
             let allowed = || retry::budget(pool.in_flight(), settings.budget_percent, settings.budget_min);
             let until = deadline.min(Instant::now() + settings.budget_wait);
-            permit = pool.shared.wait_retry(allowed, until).await;
+            permit = unless_left(client, body, pool.shared.wait_retry(allowed, until)).await?;
             if permit.is_none() {
                 count(pool, worker, Some(reason), RetryOutcome::Refused);
                 return Err(ForwardError { cause: Cause::RetryBudgetExhausted, status_of: cause });
@@ -232,6 +236,26 @@ pub async fn forward<'a>(
         }
         body.restart();
     }
+}
+
+/// Waits for `future` unless the client leaves before: nobody needs what it would bring, and others wait for the place.
+/// A client whose body is still on its way is watched by whoever reads the body.
+async fn unless_left<T>(
+    client: &mut ClientSide<'_>,
+    body: &mut Pipe,
+    future: impl Future<Output = T>,
+) -> Result<T, ForwardError> {
+    let mut future = pin!(future);
+    poll_fn(|context| {
+        if let Poll::Ready(output) = future.as_mut().poll(context) {
+            return Poll::Ready(Ok(output));
+        }
+        if body.is_received() {
+            client.poll_left(context, body.surplus())?;
+        }
+        Poll::Pending
+    })
+    .await
 }
 
 async fn pick<'a>(

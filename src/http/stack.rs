@@ -278,6 +278,7 @@ impl<'a> Exchange<'a> {
             begun: record.begun,
         };
         let mut side = self.side(asked.version, Vec::new());
+        side.expects_continue = admitted.expects_continue;
         let result = forward::forward(worker, alarm, pool, &request, &mut side, body, &mut record.trail).await;
         record.bytes_in = body.received();
         match result {
@@ -630,6 +631,7 @@ impl<'a> Exchange<'a> {
             abort_on_close: self.listener.settings.abort_on_close,
             interim,
             version,
+            expects_continue: false,
             body_timeout: self.listener.settings.request_body_timeout,
         }
     }

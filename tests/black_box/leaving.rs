@@ -86,3 +86,45 @@ fn client_that_resets_an_upgraded_connection_is_not_the_instances_fault() {
     eventually("nothing is in flight", || (proxy.metric("plimsoll_upstream_in_flight", &[]) == 0.0).then_some(()));
     assert!(proxy.metric("plimsoll_upstream_errors_total", &[]) < 0.5);
 }
+
+#[test]
+fn client_that_leaves_the_queue_makes_room_for_the_next() {
+    let api = Instance::named("a").serving(|exchange| {
+        exchange.wait_for_end();
+        Ok(Then::Close)
+    });
+    let config = Config::new().instance_with(&api, "in_flight_max = 1");
+    let proxy = config.pool("queue_wait", "\"30s\"").pool("queue_max", 1).start();
+    let depth = |wanted: f64| {
+        eventually("the queue has its length", || {
+            ((proxy.metric("plimsoll_queue_depth", &[]) - wanted).abs() < 0.5).then_some(())
+        });
+    };
+    let mut first = proxy.connect();
+    first.send(GET);
+    api.wait_for(1);
+    for path in ["/one", "/two"] {
+        let mut waiting = proxy.connect();
+        waiting.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        depth(1.0);
+        waiting.wire.reset();
+        depth(0.0);
+        assert_eq!(proxy.wait_access(path)["cause"], "client_closed");
+    }
+}
+
+#[test]
+fn instance_that_answers_no_expectation_is_to_blame_and_not_the_client() {
+    let silent = || {
+        Instance::named("a").serving(|exchange| {
+            exchange.wait_for_end();
+            Ok(Then::Close)
+        })
+    };
+    let (a, b) = (silent(), silent());
+    let config = Config::of(&[&a, &b]).listener("request_body_timeout", "\"100ms\"").retry("retries", 1);
+    let proxy = config.connection("response_head_timeout", "\"400ms\"").start();
+    let answer = proxy.send("PUT / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n");
+    assert_eq!((answer.status(), answer.cause().as_str()), (504, "response_header_timeout"));
+    assert_eq!((a.count(), b.count()), (1, 1));
+}

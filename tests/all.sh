@@ -96,6 +96,15 @@ script() {
     esac
 }
 
+# fuzz TARGET: 20 minutes by default; what it finds goes to the log's folder, not into the kept corpus.
+fuzz() {
+    rustup toolchain list 2>/dev/null | grep -q nightly || { echo "no nightly compiler (rustup toolchain install nightly)"; return 77; }
+    cargo fuzz --version >/dev/null 2>&1 || cargo install --locked cargo-fuzz || { echo "no cargo-fuzz"; return 77; }
+    mkdir -p "$logs/corpus/$1"
+    cargo +nightly fuzz run --fuzz-dir tests/fuzz "$1" "$logs/corpus/$1" "tests/fuzz/corpus/$1" -- \
+        -max_total_time="${FUZZ_SECONDS:-1200}" -dict=tests/fuzz/http.dict -print_final_stats=1
+}
+
 extra=()
 rust_tests tests --no-fail-fast
 for path in tests/scripts/*.sh; do
@@ -105,7 +114,9 @@ done
 if [ "$long" = yes ]; then
     extra=(--include-ignored --test-threads=1 drill)
     rust_tests drills --no-fail-fast --test black_box
-    [ -e tests/fuzz/run.sh ] && script fuzz bash tests/fuzz/run.sh
+    for target in tests/fuzz/fuzz_targets/*.rs; do
+        script "fuzz-$(basename "$target" .rs)" fuzz "$(basename "$target" .rs)"
+    done
 fi
 
 [ "$skipped" -eq 0 ] || echo "$skipped skipped (see above)"

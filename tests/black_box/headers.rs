@@ -1,7 +1,7 @@
 //! Fields are passed, removed and added as RFC 9110 wants it, and clients cannot write ours.
 
 use crate::support::message::Head;
-use crate::support::{Config, Instance, Proxy};
+use crate::support::{Client, Config, Instance, Proxy};
 
 fn forwarded(proxy: &Proxy, api: &Instance, fields: &str) -> Head {
     assert_eq!(proxy.send(format!("GET / HTTP/1.1\r\nHost: a.test\r\n{fields}\r\n")).status(), 200, "{fields}");
@@ -125,6 +125,18 @@ fn forwarding_fields_of_trusted_proxies_are_appended_to() {
     assert_eq!(head.all("x-forwarded-host"), ["outside.test"]);
     let forwarded = head.all("forwarded").join(", ");
     assert!(forwarded.starts_with("for=9.9.9.9") && forwarded.contains("127.0.0.1"), "{forwarded}");
+}
+
+#[test]
+fn ipv6_clients_are_named_as_the_rfc_wants_it() {
+    let api = Instance::named("a");
+    let port = crate::support::ports::free().port();
+    let _proxy = Config::of(&[&api]).listener("bind", format!("\"[::1]:{port}\"")).start();
+    let mut client = Client::connect(format!("[::1]:{port}").parse().unwrap());
+    assert_eq!(client.get("/").status(), 200);
+    let head = api.last().head;
+    assert_eq!(head.all("x-forwarded-for"), ["::1"]);
+    assert!(head.field("forwarded").unwrap().contains("for=\"[::1]\""), "{:?}", head.field("forwarded"));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::time::Instant;
 
 use crate::support::instance::Then;
-use crate::support::wait::{eventually, millis, seconds, stays, within};
+use crate::support::wait::{eventually, millis, pause, seconds, stays, within};
 use crate::support::{Config, Instance, Proxy, ports};
 
 #[test]
@@ -310,6 +310,21 @@ fn fast_interval_is_used_while_an_opposite_streak_is_running() {
     api.set_health(503, "no");
     proxy.wait_state("a", "down");
     assert!(begin.elapsed() < seconds(6), "ten failures took {:?}", begin.elapsed());
+}
+
+#[test]
+fn proxy_that_was_stopped_itself_ejects_nobody() {
+    let instances = ["a", "b", "c"].map(Instance::named);
+    let proxy = Config::of(&instances.iter().collect::<Vec<_>>()).start();
+    for _ in 0..3 {
+        // In the middle of probes, for longer than all of them may take together.
+        proxy.signal("STOP");
+        pause(millis(1200));
+        proxy.signal("CONT");
+        assert_eq!(proxy.get("/").status(), 200);
+    }
+    stays(millis(500), "all are up", || proxy.metric("plimsoll_pool_eligible_instances", &[]) > 2.5);
+    assert!(proxy.metric("plimsoll_instance_transitions_total", &[("to", "down")]) < 0.5);
 }
 
 #[test]

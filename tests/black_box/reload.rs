@@ -350,16 +350,18 @@ fn hundred_reloads_under_load_fail_no_request_and_leave_nothing_behind() {
         assert_eq!(answer.status(), 200, "reload {round}: {}", answer.text());
         load.wait_more(2);
         if round % 20 == 0 {
-            sizes.push((proxy.memory_kib(), proxy.descriptors()));
+            sizes.push((proxy.memory_kib(), proxy.descriptors(), proxy.threads()));
         }
     }
     let all = load.end();
     let failed: Vec<_> = all.iter().filter(|sent| sent.failed()).collect();
     assert!(failed.is_empty(), "{} of {} failed: {:?}", failed.len(), all.len(), &failed[..failed.len().min(5)]);
     assert_eq!(generation(&proxy), 101);
-    let ((memory_first, files_first), (memory_last, files_last)) = (sizes[0], sizes[sizes.len() - 1]);
+    let ((memory_first, files_first, threads_first), (memory_last, files_last, threads_last)) =
+        (sizes[0], sizes[sizes.len() - 1]);
     assert!(memory_last < memory_first + memory_first / 4 + 2048, "memory grows: {sizes:?}");
     assert!(files_last <= files_first + 12, "descriptors grow: {sizes:?}");
+    assert!(threads_last <= threads_first, "threads grow: {sizes:?}");
     let seen: usize = instances.iter().map(Instance::count).sum();
     assert!(seen >= all.len(), "{seen} of {}", all.len());
 }

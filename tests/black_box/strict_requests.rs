@@ -538,6 +538,60 @@ fn head_that_drips_byte_by_byte_is_taken_like_a_whole_one() {
 }
 
 #[test]
+fn default_limits_are_those_of_the_reference() {
+    let api = Instance::named("a");
+    let proxy = Config::of(&[&api]).start();
+    let head = |bytes: usize, fields: usize| {
+        let fields = "X-Filler: 1\r\n".repeat(fields.saturating_sub(2));
+        let begin = format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}X-Long: ");
+        let long = "v".repeat(bytes.saturating_sub(begin.len() + 4));
+        format!("{begin}{long}\r\n\r\n")
+    };
+    assert_eq!(proxy.send(head(32 * 1024, 0)).status(), 200);
+    assert_eq!(proxy.send(head(32 * 1024 + 1, 0)).status(), 431);
+    assert_eq!(proxy.send(head(0, 100)).status(), 200);
+    assert_eq!(proxy.send(head(0, 101)).status(), 431);
+    assert_eq!(proxy.send(format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "t".repeat(8 * 1024 - 1))).status(), 200);
+    assert_eq!(proxy.send(format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "t".repeat(8 * 1024))).status(), 414);
+}
+
+#[test]
+fn long_head_that_drips_costs_no_more_than_its_length() {
+    let api = Instance::named("a");
+    let proxy = Config::of(&[&api]).start();
+    let cpu = || proxy.metric("process_cpu_seconds_total", &[]);
+    let mut client = proxy.connect();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\nX: ");
+    let before = cpu();
+    for _ in 0..20_000 {
+        client.send("v");
+    }
+    assert_eq!(client.send("\r\n\r\n").response().status(), 200);
+    // 20,000 reads of a byte; looking at all of the head anew with each would be 200 million bytes and more.
+    assert!(cpu() - before < 5.0, "{} s", cpu() - before);
+}
+
+#[test]
+fn client_that_ends_within_its_body_is_refused_and_the_instance_gets_no_whole_request() {
+    let api = Instance::named("a");
+    let proxy = Config::of(&[&api]).start();
+    for (framing, part) in [
+        ("Content-Length: 10", "hello"),
+        ("Transfer-Encoding: chunked", "5\r\nhello\r\n"),
+        ("Transfer-Encoding: chunked", "5\r\nhello\r\n0\r\n"),
+    ] {
+        api.forget();
+        let mut client = proxy.connect();
+        client.send(format!("POST / HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n{part}"));
+        client.wire.half_close().unwrap();
+        if let Ok(answer) = client.wire.read_response_to("POST") {
+            assert_eq!(answer.status(), 400, "{framing}");
+        }
+        assert!(api.received().iter().all(|request| request.body.is_none()), "{framing}");
+    }
+}
+
+#[test]
 fn refusal_reaches_a_client_that_goes_on_sending() {
     let api = Instance::named("a");
     let proxy = Config::of(&[&api]).listener("request_body_bytes_max", "\"1KiB\"").start();

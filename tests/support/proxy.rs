@@ -242,8 +242,16 @@ impl Proxy {
 
     /// Memory that is the process's own, in KiB.
     pub(crate) fn memory_kib(&self) -> u64 {
+        self.kernel_says("RssAnon:")
+    }
+
+    pub(crate) fn threads(&self) -> u64 {
+        self.kernel_says("Threads:")
+    }
+
+    fn kernel_says(&self, name: &str) -> u64 {
         let text = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("a running process");
-        let line = text.lines().find(|line| line.starts_with("RssAnon:")).expect("RssAnon");
+        let line = text.lines().find(|line| line.starts_with(name)).expect("a line of that name");
         line.split_whitespace().nth(1).and_then(|word| word.parse().ok()).expect("a number")
     }
 

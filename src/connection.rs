@@ -164,7 +164,7 @@ async fn linger(mut client: Client, alarm: &Alarm) {
     let drain = async {
         client.stream.shutdown().await?;
         let mut dropped = 0;
-        let mut buffer = [0; 16 * 1024];
+        let mut buffer = vec![0; 16 * 1024];
         while dropped < LINGERING_BYTES_MAX {
             match Pin::new(&mut client.stream).read(&mut buffer).await? {
                 0 => break,

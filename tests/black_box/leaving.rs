@@ -115,13 +115,13 @@ fn client_that_leaves_the_queue_makes_room_for_the_next() {
 
 #[test]
 fn instance_that_answers_no_expectation_is_to_blame_and_not_the_client() {
-    let silent = || {
-        Instance::named("a").serving(|exchange| {
+    let silent = |name| {
+        Instance::named(name).serving(|exchange| {
             exchange.wait_for_end();
             Ok(Then::Close)
         })
     };
-    let (a, b) = (silent(), silent());
+    let (a, b) = (silent("a"), silent("b"));
     let config = Config::of(&[&a, &b]).listener("request_body_timeout", "\"100ms\"").retry("retries", 1);
     let proxy = config.connection("response_head_timeout", "\"400ms\"").start();
     let answer = proxy.send("PUT / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n");

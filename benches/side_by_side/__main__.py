@@ -135,7 +135,7 @@ def run(options, folder, stack):
                 before = counted(job.admin_port) if name == "plimsoll" else 0
                 figures = measure(process, job.port, scenario, folder, options)
                 if name == "plimsoll" and counted(job.admin_port) - before < figures["requests"]:
-                    raise RuntimeError("the metrics count fewer requests than were answered")
+                    raise RuntimeError(f"the metrics count fewer requests than were answered: {scenario.name} {counted(job.admin_port) - before} {figures}")
                 rounds[scenario.name][name].append(figures)
             print(f"round {number + 1} of {options.rounds}: {scenario.name}", file=sys.stderr)
     return rounds

@@ -13,13 +13,14 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_util::io::poll_read_buf;
 
+use super::Request;
 use super::retry::Failure;
 use crate::cause::Cause;
 use crate::config::model::PoolConnection;
 use crate::http::body::{Pipe, PipeError, Wait};
 use crate::http::hop_by_hop;
 use crate::http1::framing::{self, BodyLength, FramingError};
-use crate::http1::head::{Head, HeadError, Method, Version};
+use crate::http1::head::{Head, HeadError, Version};
 use crate::http1::name::Name;
 use crate::http1::read::{HeadLimits, HeadScanner, Scan};
 use crate::upstream::Connection;
@@ -139,10 +140,8 @@ pub struct Answer {
 pub struct Attempt<'a, 'c> {
     client: &'a mut ClientSide<'c>,
     connection: &'a mut Connection,
-    request: &'a mut Pipe,
-    method: Method,
-    /// Value of the request's `Upgrade`, if it asks for one.
-    upgrade: Option<&'a [u8]>,
+    request: &'a Request<'a>,
+    body: &'a mut Pipe,
     settings: &'a PoolConnection,
     buffers: &'a Buffers,
     buffer: Vec<u8>,
@@ -154,13 +153,12 @@ pub struct Attempt<'a, 'c> {
 }
 
 impl<'a, 'c> Attempt<'a, 'c> {
-    /// Begins to send `request`, whose head is set.
+    /// Begins to send `body`, whose head is set.
     pub fn new(
         client: &'a mut ClientSide<'c>,
         connection: &'a mut Connection,
-        request: &'a mut Pipe,
-        method: Method,
-        upgrade: Option<&'a [u8]>,
+        request: &'a Request<'a>,
+        body: &'a mut Pipe,
         settings: &'a PoolConnection,
         buffers: &'a Buffers,
         now: Instant,
@@ -169,8 +167,7 @@ impl<'a, 'c> Attempt<'a, 'c> {
             client,
             connection,
             request,
-            method,
-            upgrade,
+            body,
             settings,
             buffer: buffers.take(),
             buffers,
@@ -199,14 +196,14 @@ impl<'a, 'c> Attempt<'a, 'c> {
             return Poll::Ready(Ok(answer));
         }
         self.client.poll_interim(context).map_err(AttemptError::Client)?;
-        if self.request.is_received() {
-            self.client.poll_left(context, self.request.surplus()).map_err(AttemptError::Client)?;
+        if self.body.is_received() {
+            self.client.poll_left(context, self.body.surplus()).map_err(AttemptError::Client)?;
         }
-        if self.request.has_moved() {
+        if self.body.has_moved() {
             self.moved_at = alarm.now();
         }
         let expecting = self.expecting();
-        let stalled_client = self.sending && self.request.wait() == Wait::Source && !expecting;
+        let stalled_client = self.sending && self.body.wait() == Wait::Source && !expecting;
         alarm.set(
             self.moved_at
                 + if stalled_client {
@@ -232,18 +229,15 @@ impl<'a, 'c> Attempt<'a, 'c> {
 
     /// Whether it is the instance's turn: the client sends its body only when it has been told to (or is tired of waiting).
     fn expecting(&self) -> bool {
-        self.client.expects_continue && self.interims == 0 && self.request.received() == 0
+        self.client.expects_continue && self.interims == 0 && self.body.received() == 0
     }
 
     fn poll_send(&mut self, context: &mut Context<'_>) -> Result<(), AttemptError> {
-        match self.request.poll(context, self.client.stream, &mut self.connection.stream) {
+        match self.body.poll(context, self.client.stream, &mut self.connection.stream) {
             Poll::Pending => Ok(()),
-            Poll::Ready(Ok(())) => {
-                self.sending = false;
-                Ok(())
-            }
-            // It reads no more. Perhaps it has answered already; if not, reading will tell how it ended.
-            Poll::Ready(Err(PipeError::Sink(_))) => {
+            // Through; or the instance reads no more. Perhaps it has answered already; if not, reading will tell how it
+            // ended.
+            Poll::Ready(Ok(()) | Err(PipeError::Sink(_))) => {
                 self.sending = false;
                 Ok(())
             }
@@ -285,7 +279,7 @@ impl<'a, 'c> Attempt<'a, 'c> {
         if head.status() == 101 && !self.offered(&head) {
             return Err(bad(BadResponse::UnaskedUpgrade));
         }
-        let length = framing::response_body(&head, self.method).map_err(bad)?;
+        let length = framing::response_body(&head, self.request.method).map_err(bad)?;
         if !(100..200).contains(&head.status()) || head.status() == 101 {
             return Ok(Some(Answer { head, length }));
         }
@@ -313,7 +307,7 @@ impl<'a, 'c> Attempt<'a, 'c> {
         fn members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
             value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|member| !member.is_empty())
         }
-        let Some(offered) = self.upgrade else { return false };
+        let Some(offered) = self.request.upgrade else { return false };
         let mut chosen = head.all(Name::Upgrade).flat_map(members).peekable();
         chosen.peek().is_some()
             && chosen.all(|protocol| members(offered).any(|offer| offer.eq_ignore_ascii_case(protocol)))

@@ -111,6 +111,10 @@ struct Memory {
 ///
 /// # Errors
 /// When no attempt brought a response head, or the client left; see [`ForwardError`].
+#[expect(
+    clippy::too_many_lines,
+    reason = "the one attempt loop: whoever asks what happens after a failure reads it here"
+)]
 pub async fn forward<'a>(
     worker: &Worker,
     alarm: &Alarm,
@@ -166,18 +170,10 @@ pub async fn forward<'a>(
             trail.connect += picked_at.elapsed();
         }
         body.head(head_for(worker, pool, member, request));
-        let result = Attempt::new(
-            client,
-            &mut connection,
-            body,
-            request.method,
-            request.upgrade,
-            &pool.settings.connection,
-            &worker.buffers,
-            picked_at,
-        )
-        .run(alarm)
-        .await;
+        let result =
+            Attempt::new(client, &mut connection, request, body, &pool.settings.connection, &worker.buffers, picked_at)
+                .run(alarm)
+                .await;
         alarm.attempt(None);
         let (failure, cause) = match result {
             Ok(answer) => {

@@ -60,14 +60,16 @@ pub fn again(failure: Failure, sent: Sent, body: Body, method: Method) -> Again 
         Failure::Timeout => RetryReason::Timeout,
         Failure::Ejected => RetryReason::Ejected,
     };
-    match (sent, body, failure) {
-        (Sent::Nothing, ..) => Again::Free(reason),
-        (Sent::Something, Body::Gone, _) => Again::Never,
-        (Sent::Something, Body::Kept, _) if !method.is_idempotent() => Again::Never,
+    if sent == Sent::Nothing {
+        return Again::Free(reason);
+    }
+    match (body, failure) {
+        (Body::Gone, _) => Again::Never,
+        (Body::Kept, _) if !method.is_idempotent() => Again::Never,
         // A dead connection says nothing about the instance, so the next one is a first attempt in all but name.
-        (Sent::Something, Body::Kept, Failure::Stale) => Again::Free(reason),
-        (Sent::Something, Body::Kept, Failure::Ejected) => Again::Paced(reason),
-        (Sent::Something, Body::Kept, _) => Again::Counted(reason),
+        (Body::Kept, Failure::Stale) => Again::Free(reason),
+        (Body::Kept, Failure::Ejected) => Again::Paced(reason),
+        (Body::Kept, _) => Again::Counted(reason),
     }
 }
 

@@ -143,7 +143,7 @@ struct Record<'a> {
     bytes_out: u64,
 }
 
-impl<'a> Record<'a> {
+impl Record<'_> {
     fn new(begun: Instant, trace_id: TraceId) -> Self {
         Self {
             begun,
@@ -650,11 +650,10 @@ impl<'a> Exchange<'a> {
         if !access::enabled() {
             return;
         }
-        let (path, query) = match head.map_or(&b"-"[..], Head::target) {
-            target => match memchr::memchr(b'?', target) {
-                Some(at) => (&target[..at], Some(&target[at + 1..])),
-                None => (target, None),
-            },
+        let target = head.map_or(&b"-"[..], Head::target);
+        let (path, query) = match memchr::memchr(b'?', target) {
+            Some(at) => (&target[..at], Some(&target[at + 1..])),
+            None => (target, None),
         };
         let sent = record.trail.attempts > 0;
         access::log(&AccessRecord {

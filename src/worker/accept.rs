@@ -220,12 +220,12 @@ async fn make_room(worker: &Rc<Worker>, listener: &ListenerName) {
         let view = worker.view();
         let Some(listener_view) = view.listener(listener) else { return };
         let Some(full) = full(worker, listener_view, view.config.runtime.connections_max) else { return };
-        let group = full.as_ref().map(|name| worker.group(name));
+        let group = full.listener().map(|name| worker.group(name));
         if !worker.alarms.evict_idle(group) {
             // None of ours: the others look, too. A full inbox means that they are at it already.
             for (at, other) in crowd.workers.iter().enumerate() {
                 if at != worker.id.0 {
-                    let command = WorkerCommand::EvictIdle { listener: full.clone() };
+                    let command = WorkerCommand::EvictIdle { listener: full.listener().cloned() };
                     let _full = other.commands.try_send(command).is_err();
                 }
             }
@@ -237,12 +237,29 @@ async fn make_room(worker: &Rc<Worker>, listener: &ListenerName) {
     }
 }
 
-/// Which limit is reached: this listener's (its name), that of all (`None` inside), or none.
-fn full(worker: &Worker, listener: &ListenerView, connections_max: usize) -> Option<Option<ListenerName>> {
+/// A limit on connections that is reached.
+enum Full {
+    /// The one of this listener.
+    Listener(ListenerName),
+    /// The one of all listeners together.
+    All,
+}
+
+impl Full {
+    /// Whose connections count against it; `None`: everybody's.
+    fn listener(&self) -> Option<&ListenerName> {
+        match self {
+            Self::Listener(name) => Some(name),
+            Self::All => None,
+        }
+    }
+}
+
+fn full(worker: &Worker, listener: &ListenerView, connections_max: usize) -> Option<Full> {
     let here = listener.stats.sum(|shard| &shard.open);
     if here >= listener.settings.connections_max as u64 {
-        return Some(Some(listener.settings.name.clone()));
+        return Some(Full::Listener(listener.settings.name.clone()));
     }
     let all: usize = worker.crowd.workers.iter().map(super::WorkerHandle::connections).sum();
-    (all >= connections_max).then_some(None)
+    (all >= connections_max).then_some(Full::All)
 }

@@ -211,7 +211,7 @@ fn early_answer_reaches_a_client_that_is_still_sending() {
         let mut client = proxy.connect();
         client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 50000000\r\n\r\n");
         for _ in 0..100 {
-            client.send([b'x'; 100_000]);
+            client.send(vec![b'x'; 100_000]);
         }
         let answer = client.response();
         assert_eq!((answer.status(), answer.text().as_str()), (413, "stop"));

@@ -1,0 +1,73 @@
+//! Reads the head of a request: within its limits, within its time.
+
+use std::pin::Pin;
+
+use tokio::time::Instant;
+use tokio_util::io::poll_read_buf;
+
+use crate::cause::Cause;
+use crate::connection::Client;
+use crate::http::Refusal;
+use crate::http1::head::{Head, HeadError};
+use crate::http1::read::{HeadLimits, HeadScanner, Scan};
+use crate::worker::Worker;
+use crate::worker::alarm::Alarm;
+use crate::worker::buffers::make_room;
+
+/// Why there is no request.
+pub(super) enum Unread {
+    /// The client closed, or sent nothing in time: there is nobody to answer, or nothing to answer to.
+    Gone,
+    /// Empty lines only, which some clients send behind a body (RFC 9112 section 2.2): the connection idles on.
+    Blank,
+    /// What came is not a request, or did not come in time.
+    Refused(Refusal, Instant),
+}
+
+/// Reads one request head. Returns it with the time of its first byte.
+pub(super) async fn read_head(worker: &Worker, client: &mut Client, alarm: &Alarm) -> Result<(Head, Instant), Unread> {
+    let settings = &client.listener.settings;
+    let limits = HeadLimits {
+        bytes_max: settings.request_head_bytes_max,
+        target_bytes_max: settings.request_target_bytes_max,
+        fields_max: settings.request_fields_max,
+    };
+    let begun = Instant::now();
+    let deadline = begun + settings.request_head_timeout;
+    let mut buffer = if client.ahead.is_empty() { worker.buffers.take() } else { std::mem::take(&mut client.ahead) };
+    let mut scanner = HeadScanner::request();
+    let mut asked = false;
+    let refused = |error: HeadError| Unread::Refused(error.into(), begun);
+    loop {
+        if !buffer.is_empty() {
+            match scanner.scan(&buffer, &limits) {
+                Ok(Scan::Complete { start, end }) => {
+                    let storage = worker.buffers.take_head();
+                    let head = Head::request_in(storage, buffer, start, end, limits.fields_max);
+                    return head.map(|head| (head, begun)).map_err(|(error, _buffer)| refused(error));
+                }
+                Ok(Scan::Partial { begun: false }) if buffer.ends_with(b"\n") => {
+                    worker.buffers.give(buffer);
+                    return Err(Unread::Blank);
+                }
+                Ok(Scan::Partial { begun }) => asked = begun,
+                Err(error) => return Err(refused(error)),
+            }
+        }
+        make_room(&mut buffer);
+        let stream = &mut client.stream;
+        let read = std::future::poll_fn(|context| poll_read_buf(Pin::new(&mut *stream), context, &mut buffer));
+        match alarm.run(deadline, read).await {
+            Ok(Ok(1..)) => {}
+            Ok(Ok(0) | Err(_)) => {
+                worker.buffers.give(buffer);
+                return Err(Unread::Gone);
+            }
+            Err(_ring) if asked => return Err(Unread::Refused(LATE_HEAD, begun)),
+            Err(_ring) => return Err(Unread::Gone),
+        }
+    }
+}
+
+const LATE_HEAD: Refusal =
+    Refusal { cause: Cause::RequestHeaderTimeout, status: 408, detail: "the request head did not arrive in time" };

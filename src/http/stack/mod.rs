@@ -1,0 +1,366 @@
+//! A request, top to bottom: in what order things are done, and why in this order.
+//!
+//! One async function with a line per step: layers as services would cost 14 % of the whole (boxed) or hide the order in
+//! types (static). Steps that look at the head are pure functions in the files beside this one; `forward` brings the
+//! request to an instance; what comes back goes the same way in reverse. Every request ends in `Record::finish`, with
+//! one line of log and one count, whatever happened to it.
+
+mod answers;
+mod head;
+mod record;
+mod relay;
+
+use std::net::SocketAddr;
+use std::time::SystemTime;
+
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use answers::{body_refusal, detail};
+use head::{Unread, read_head};
+use record::Record;
+use relay::{EndBy, end_by, response_cause};
+
+use super::admit::{self, Admitted};
+use super::body::{Encoding, Pipe};
+use super::forwarded::{self, Peer};
+use super::max_forwards::{self, Onward};
+use super::rescue::{self};
+use super::trace_id::{self};
+use super::{Refusal, hop_by_hop, imitation, via};
+use crate::cause::Cause;
+use crate::config::model;
+use crate::connection::{After, Client, Presence};
+use crate::forward::attempt::{Answer, ClientSide};
+use crate::forward::{self, ForwardError, Forwarded, Request};
+use crate::http1::framing::{self, BodyLength, Persistence};
+use crate::http1::head::{Head, Method, Version};
+use crate::http1::name::Name;
+use crate::pool::Pool;
+use crate::snapshot::{ListenerView, RouteView};
+use crate::telemetry::access::{self};
+use crate::telemetry::stats::status_class;
+use crate::worker::Worker;
+use crate::worker::alarm::Alarm;
+
+/// Serves one request whose first byte is there.
+pub async fn serve(worker: &Worker, client: &mut Client, alarm: &Alarm) -> After {
+    // Counted from here: a drain waits for it.
+    let _busy = worker.begin();
+    let read = read_head(worker, client, alarm).await;
+    // Not before the head is whole: a reload may have come while it dripped in, and the request belongs to what holds now.
+    let presence = client.refresh(&worker.view());
+    let stay = presence == Presence::Listed && !worker.draining();
+    let Client { stream, address, peer, ahead, ended, listener, .. } = client;
+    let mut exchange = Exchange { worker, alarm, listener, stream, address: *address, peer, ahead, ended, stay };
+    match read {
+        Ok((head, begun)) => exchange.run(head, begun).await,
+        Err(Unread::Gone) => After::Close,
+        Err(Unread::Blank) => After::KeepAlive,
+        Err(Unread::Refused(refusal, begun)) => exchange.refuse_unread(refusal, begun).await,
+    }
+}
+
+/// One request and its answer: the parts of its connection, and where it is served.
+struct Exchange<'a> {
+    worker: &'a Worker,
+    alarm: &'a Alarm,
+    listener: &'a ListenerView,
+    stream: &'a mut TcpStream,
+    address: SocketAddr,
+    peer: &'a mut Peer,
+    ahead: &'a mut Vec<u8>,
+    ended: &'a mut bool,
+    /// Whether the connection may go on afterwards, as far as the listener and the process are concerned.
+    stay: bool,
+}
+
+/// What the head of a request said, as far as the answer depends on it.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    method: Method,
+    version: Version,
+    accept: Option<&'a [u8]>,
+    persistence: Persistence,
+}
+
+impl<'h> Asked<'h> {
+    fn of(head: &'h Head, persistence: Persistence) -> Self {
+        Self { method: head.method(), version: head.version(), accept: head.first(Name::Accept), persistence }
+    }
+}
+
+impl<'a> Exchange<'a> {
+    /// The walk of a request, in its order.
+    async fn run(&mut self, mut head: Head, begun: Instant) -> After {
+        let worker = self.worker;
+        // Before anything can be refused, so that each answer and each line of log has an id.
+        let trace_id = trace_id::apply(&mut head, &mut worker.random.borrow_mut());
+        let mut record = Record::new(begun, trace_id);
+        if access::enabled() {
+            record.headers = begun.elapsed();
+        }
+        let after = match admit::admit(&mut head, &self.listener.settings) {
+            Ok(admitted) => {
+                let mut body = self.body(&admitted);
+                let after = self.admitted(&mut head, &admitted, &mut body, &mut record).await;
+                body.recycle(&worker.buffers);
+                after
+            }
+            Err(refusal) => self.refuse(&refusal, Some(&head), &mut record).await,
+        };
+        self.finish(&record, Some(&head));
+        worker.buffers.give_head(head);
+        after
+    }
+
+    async fn admitted(
+        &mut self,
+        head: &mut Head,
+        admitted: &Admitted,
+        body: &mut Pipe,
+        record: &mut Record<'a>,
+    ) -> After {
+        let settings = &self.listener.settings;
+        // What came behind the head: the body's first part, or the next request.
+        if let Err(error) = body.begin(head.rest()) {
+            let refusal = body_refusal(&error);
+            return self.refuse(&refusal, Some(head), record).await;
+        }
+        if settings.health_path.as_deref().is_some_and(|path| path.as_bytes() == head.text(admitted.path)) {
+            return self.answer_health(Asked::of(head, admitted.persistence), body, record).await;
+        }
+        match max_forwards::apply(head) {
+            Ok(Onward::Forward) => {}
+            Ok(Onward::AnswerHere) => return self.answer_here(head, admitted.persistence, body, record).await,
+            Err(refusal) => return self.refuse(&refusal, Some(head), record).await,
+        }
+        // By what the client asked for, before any rewriting.
+        let Some(route) = self.listener.routes.find(head.text(admitted.host), admitted.path(head)) else {
+            let refusal = Refusal { cause: Cause::NoRoute, status: 404, detail: "no route for this host and path" };
+            return self.rescue(&refusal, None, Asked::of(head, admitted.persistence), body, &[], record).await;
+        };
+        record.route = Some(route);
+        let upgrade = admitted.upgrade.map(|span| head.text(span).to_vec());
+        // What concerned only the client's connection goes first, so that nothing that we add can be named by it.
+        hop_by_hop::request(
+            head,
+            if upgrade.is_some() { hop_by_hop::Upgrade::Keep } else { hop_by_hop::Upgrade::Drop },
+        );
+        // Before ours are added: what looks like them to a CGI-like server must not arrive beside them.
+        imitation::drop_all(head);
+        forwarded::apply(head, self.peer, admitted);
+        if let Err(refusal) = via::request(head) {
+            return self.refuse(&refusal, Some(head), record).await;
+        }
+        self.forward(head, admitted, upgrade.as_deref(), route, body, record).await
+    }
+
+    /// The request's body, which goes on in the framing that it came in.
+    fn body(&self, admitted: &Admitted) -> Pipe {
+        let encoding = if admitted.body == BodyLength::Chunked { Encoding::Chunked } else { Encoding::Plain };
+        Pipe::new(
+            admitted.body,
+            encoding,
+            body_buffer(self.worker, admitted.body),
+            self.listener.settings.request_body_bytes_max,
+        )
+    }
+
+    /// To an instance and back.
+    async fn forward(
+        &mut self,
+        head: &mut Head,
+        admitted: &Admitted,
+        upgrade: Option<&[u8]>,
+        route: &'a RouteView,
+        body: &mut Pipe,
+        record: &mut Record<'a>,
+    ) -> After {
+        let (worker, alarm, pool) = (self.worker, self.alarm, &*route.pool);
+        if !matches!(pool.settings.host, model::HostField::Keep) {
+            head.remove(Name::Host);
+        }
+        body.keep(pool.settings.retry.body_bytes_max);
+        let asked = Asked::of(head, admitted.persistence);
+        let target = admitted.target(head);
+        let request = Request {
+            head,
+            authority: head.text(admitted.authority),
+            target: &target,
+            extra: if admitted.body == BodyLength::Chunked { b"Transfer-Encoding: chunked\r\n" } else { b"" },
+            method: asked.method,
+            upgrade,
+            begun: record.begun,
+        };
+        let mut side = self.side(asked.version, Vec::new());
+        side.expects_continue = admitted.expects_continue;
+        let result = forward::forward(worker, alarm, pool, &request, &mut side, body, &mut record.trail).await;
+        record.bytes_in = body.received();
+        match result {
+            Ok(forwarded) => {
+                let interim = side.interim;
+                let after = self.respond(forwarded, interim, asked, pool, body, record).await;
+                record.bytes_in = body.received();
+                after
+            }
+            Err(error) if error.cause == Cause::ClientClosed => {
+                record.cause = Some(Cause::ClientClosed);
+                record.status = rescue::status(Cause::ClientClosed);
+                After::Abort
+            }
+            Err(ForwardError { cause, status_of }) => {
+                let interim = side.interim;
+                let refusal = Refusal { cause, status: rescue::status(status_of), detail: detail(cause) };
+                self.rescue(&refusal, Some(status_of), asked, body, &interim, record).await
+            }
+        }
+    }
+
+    /// An instance's answer, to the client.
+    async fn respond(
+        &mut self,
+        forwarded: Forwarded<'a>,
+        interim: Vec<u8>,
+        asked: Asked<'_>,
+        pool: &Pool,
+        request: &mut Pipe,
+        record: &mut Record<'a>,
+    ) -> After {
+        let Forwarded { answer: Answer { mut head, length }, member, guard, mut connection, picked_at, .. } = forwarded;
+        let (worker, settings) = (self.worker, &pool.settings.connection);
+        record.status = head.status();
+        // Nobody gets a 101 that was not asked for: `attempt` refuses it.
+        let switching = head.status() == 101;
+        let length = if switching { BodyLength::UntilClose } else { length };
+        let upstream_stays = framing::persistence(&head) == Persistence::KeepAlive;
+        hop_by_hop::response(&mut head, if switching { hop_by_hop::Upgrade::Keep } else { hop_by_hop::Upgrade::Drop });
+        via::response(&mut head);
+        {
+            let mut date = worker.date.borrow_mut();
+            if !head.has(Name::Date) {
+                date.refresh(SystemTime::now());
+                date.add_if_missing(&mut head);
+            }
+        }
+        let encoding = match (length, asked.version) {
+            (BodyLength::Chunked | BodyLength::UntilClose, Version::Http11) if !switching => Encoding::Chunked,
+            _ => Encoding::Plain,
+        };
+        let ends_by_close =
+            encoding == Encoding::Plain && matches!(length, BodyLength::Chunked | BodyLength::UntilClose);
+        // Asked again: a drain may have begun since the request came, and its client must not come back on this connection.
+        let mut stay = self.stay
+            && !worker.draining()
+            && asked.persistence == Persistence::KeepAlive
+            && !ends_by_close
+            && !self.has_ended(request)
+            // An early answer: what is left of the request would have to be read before the next one.
+            && request.is_received();
+        let mut out = worker.buffers.take();
+        out.extend_from_slice(&interim);
+        head.write_response(&mut out, extra_lines(encoding, stay, asked.version, switching));
+        // Most answers are here as a whole, and go out with their head, as if they were a part of it.
+        let (length, rest) = match (length, head.rest()) {
+            (BodyLength::Length(length), rest) if length <= rest.len() as u64 => {
+                let (body, rest) = rest.split_at(length as usize);
+                out.extend_from_slice(body);
+                (BodyLength::None, rest)
+            }
+            (length, rest) => (length, rest),
+        };
+        let mut response = Pipe::new(length, encoding, body_buffer(worker, length), None);
+        let begun = response.begin(rest);
+        worker.buffers.give_head(head);
+        if let Err(error) = begun {
+            // Nothing of it has gone out, so the client can be told.
+            let cause = response_cause(&error);
+            member.instance.stats.of(worker.id).errors.of(cause).increment();
+            drop((connection, guard));
+            let refusal = Refusal { cause, status: rescue::status(cause), detail: detail(cause) };
+            return self.rescue(&refusal, Some(cause), asked, request, &interim, record).await;
+        }
+        response.head(out);
+        if ends_by_close {
+            end_by(self.stream, EndBy::Reset);
+        }
+        let relayed = if switching {
+            self.tunnel(&mut connection.stream, settings, request, &mut response).await
+        } else {
+            self.relay(&mut connection.stream, settings, request, &mut response).await
+        };
+        record.bytes_out = response.sent();
+        let now = Instant::now();
+        let shard = member.instance.stats.of(worker.id);
+        shard.responses[status_class(record.status)].increment();
+        shard.total.observe(now.saturating_duration_since(picked_at));
+        drop(guard);
+        if let Err(cause) = relayed {
+            record.cause = Some(cause);
+            if !matches!(cause, Cause::ClientClosed | Cause::ClientTooSlow) {
+                shard.errors.of(cause).increment();
+            }
+            return After::Abort;
+        }
+        if ends_by_close {
+            end_by(self.stream, EndBy::Close);
+        }
+        if !response.surplus().is_empty() {
+            shard.unasked_bytes.increment();
+        } else if upstream_stays && !switching && length != BodyLength::UntilClose && request.is_finished() {
+            worker.idle.borrow_mut().put(connection, now, settings.idle_timeout, settings.idle_max);
+        }
+        response.recycle(&worker.buffers);
+        stay = stay && request.is_received() && !worker.draining();
+        self.keep_ahead(request);
+        if stay {
+            After::KeepAlive
+        } else if request.is_received() && self.ahead.is_empty() {
+            After::Close
+        } else {
+            After::Linger
+        }
+    }
+
+    /// Whether no further request can come: the client closed its sending side, and had sent none before.
+    fn has_ended(&self, body: &Pipe) -> bool {
+        *self.ended && !body.has_surplus()
+    }
+
+    /// What came in behind the request is the next one.
+    fn keep_ahead(&mut self, body: &mut Pipe) {
+        std::mem::swap(self.ahead, body.surplus());
+    }
+
+    fn side(&mut self, version: Version, interim: Vec<u8>) -> ClientSide<'_> {
+        ClientSide {
+            stream: self.stream,
+            ended: self.ended,
+            abort_on_close: self.listener.settings.abort_on_close,
+            interim,
+            version,
+            expects_continue: false,
+            body_timeout: self.listener.settings.request_body_timeout,
+        }
+    }
+}
+
+/// A buffer where there is something to put into it.
+fn body_buffer(worker: &Worker, length: BodyLength) -> Vec<u8> {
+    match length {
+        BodyLength::None | BodyLength::Length(0) => Vec::new(),
+        _ => worker.buffers.take(),
+    }
+}
+
+/// What goes to the client beside the instance's own fields.
+fn extra_lines(encoding: Encoding, stay: bool, version: Version, switching: bool) -> &'static [u8] {
+    match (encoding, stay, version) {
+        _ if switching => b"",
+        (Encoding::Plain, true, Version::Http11) => b"",
+        (Encoding::Plain, true, Version::Http10) => b"Connection: keep-alive\r\n",
+        (Encoding::Plain, false, _) => b"Connection: close\r\n",
+        (Encoding::Chunked, true, _) => b"Transfer-Encoding: chunked\r\n",
+        (Encoding::Chunked, false, _) => b"Transfer-Encoding: chunked\r\nConnection: close\r\n",
+    }
+}

@@ -1,0 +1,142 @@
+//! The body of an answer, and after a 101 whatever the two sides say to each other.
+
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::io::AsyncWrite;
+use tokio::net::TcpStream;
+
+use super::Exchange;
+use crate::cause::Cause;
+use crate::config::model;
+use crate::forward::attempt::client_cause;
+use crate::http::body::{Encoding, Pipe, PipeError, Wait};
+use crate::http1::framing::BodyLength;
+use crate::http1::head::Version;
+
+impl Exchange<'_> {
+    /// Moves the response to the client, and what is left of the request to the instance.
+    pub(super) async fn relay(
+        &mut self,
+        upstream: &mut TcpStream,
+        settings: &model::PoolConnection,
+        request: &mut Pipe,
+        response: &mut Pipe,
+    ) -> Result<(), Cause> {
+        let (alarm, limits) = (self.alarm, &self.listener.settings);
+        let mut side = self.side(Version::Http11, Vec::new());
+        let mut sending = !request.is_finished();
+        let mut moved_at = alarm.now();
+        let result = std::future::poll_fn(|context| {
+            match response.poll(context, upstream, side.stream) {
+                Poll::Ready(result) => return Poll::Ready(result.map_err(|error| response_cause(&error))),
+                Poll::Pending => {}
+            }
+            if sending && !request.is_finished() {
+                match request.poll(context, side.stream, upstream) {
+                    Poll::Pending | Poll::Ready(Ok(())) => {}
+                    // The instance reads no more of it; its answer counts.
+                    Poll::Ready(Err(PipeError::Sink(_))) => sending = false,
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(client_cause(&error))),
+                }
+            }
+            if request.is_received() {
+                side.poll_left(context, request.surplus())?;
+            }
+            if response.has_moved() | request.has_moved() {
+                moved_at = alarm.now();
+            }
+            let (timeout, cause) = match response.wait() {
+                Wait::Source => (settings.response_body_timeout, Cause::ResponseBodyTimeout),
+                Wait::Sink => (limits.response_write_timeout, Cause::ClientTooSlow),
+            };
+            alarm.set(moved_at + timeout);
+            alarm.poll_ring(context).map(|_ring| Err(cause))
+        })
+        .await;
+        alarm.clear();
+        result
+    }
+
+    /// After a 101: bytes in both directions until both sides have ended (RFC 9110 section 7.8).
+    pub(super) async fn tunnel(
+        &mut self,
+        upstream: &mut TcpStream,
+        settings: &model::PoolConnection,
+        request: &mut Pipe,
+        response: &mut Pipe,
+    ) -> Result<(), Cause> {
+        let alarm = self.alarm;
+        let stream = &mut *self.stream;
+        let mut inward = Pipe::new(BodyLength::UntilClose, Encoding::Plain, self.worker.buffers.take(), None);
+        // What the client sent behind its request belongs to the new protocol.
+        inward.begin(request.surplus()).map_err(|error| client_cause(&error))?;
+        inward.head(Vec::new());
+        request.surplus().clear();
+        let (mut inward_open, mut outward_open) = (true, true);
+        let mut moved_at = alarm.now();
+        let result = std::future::poll_fn(|context| {
+            if outward_open && let Poll::Ready(result) = response.poll(context, upstream, stream) {
+                result.map_err(|error| response_cause(&error))?;
+                outward_open = poll_shut(context, stream);
+            }
+            if inward_open && let Poll::Ready(result) = inward.poll(context, stream, upstream) {
+                match result {
+                    Ok(()) => inward_open = poll_shut(context, upstream),
+                    // The instance takes no more. What it has sent may still be on its way; reading tells how it ended.
+                    Err(PipeError::Sink(_)) => inward_open = false,
+                    Err(error) => return Poll::Ready(Err(client_cause(&error))),
+                }
+            }
+            if !inward_open && !outward_open {
+                return Poll::Ready(Ok(()));
+            }
+            if response.has_moved() | inward.has_moved() {
+                moved_at = alarm.now();
+            }
+            alarm.set(moved_at + settings.upgrade_idle_timeout);
+            alarm.poll_ring(context).map(|_ring| Err(Cause::ResponseBodyTimeout))
+        })
+        .await;
+        alarm.clear();
+        *self.ended = true;
+        result
+    }
+}
+
+/// Why a response that had begun was cut off.
+pub(super) fn response_cause(error: &PipeError) -> Cause {
+    match error {
+        PipeError::Source(_) | PipeError::Truncated | PipeError::TooLarge => Cause::UpstreamClosedEarly,
+        PipeError::Malformed(_) => Cause::UpstreamBadResponse,
+        PipeError::Sink(_) => Cause::ClientClosed,
+    }
+}
+
+/// How the kernel ends a connection that is dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum EndBy {
+    /// In order, after all that was written.
+    Close,
+    /// At once, so that the client sees that something is missing.
+    Reset,
+}
+
+/// While a response ends by the end of the connection, whatever drops the connection would make it look whole: the
+/// deadline of a drain, a second signal, a crash. So the kernel is told beforehand.
+pub(super) fn end_by(stream: &TcpStream, end: EndBy) {
+    let linger = match end {
+        EndBy::Close => None,
+        EndBy::Reset => Some(Duration::ZERO),
+    };
+    if let Err(error) = socket2::SockRef::from(stream).set_linger(linger) {
+        tracing::debug!(%error, "cannot choose how a connection ends");
+    }
+}
+
+/// Closes the sending side. Returns whether that has to be tried again.
+fn poll_shut(context: &mut std::task::Context<'_>, stream: &mut TcpStream) -> bool {
+    // A failure means that the other side is gone, which the other direction finds out, too.
+    Pin::new(stream).poll_shutdown(context).is_pending()
+}

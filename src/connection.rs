@@ -31,6 +31,10 @@ const LINGERING_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// To close it at once would cost those clients a request that are just sending one.
 const LEAVING_TIME: Duration = Duration::from_secs(5);
 
+/// How long a connection that had no request yet waits for it when a drain begins: its client has just connected, most
+/// likely to ask something.
+const GREETING_TIME: Duration = Duration::from_secs(1);
+
 /// What follows a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum After {
@@ -57,6 +61,8 @@ pub struct Client {
     pub ahead: Vec<u8>,
     /// Whether it closed its sending side.
     pub ended: bool,
+    /// Whether no request has come yet.
+    fresh: bool,
     /// Its listener as the last snapshot that had it saw it.
     pub listener: Arc<ListenerView>,
     /// The snapshot's generation, and where the listener stands in it.
@@ -75,7 +81,7 @@ pub enum Presence {
 impl Client {
     fn new(stream: TcpStream, address: SocketAddr, listener: Arc<ListenerView>) -> Self {
         let peer = Peer::new(address, Scheme::Http, &listener.settings.trusted_proxies);
-        Self { stream, address, peer, ahead: Vec::new(), ended: false, listener, place: (0, None) }
+        Self { stream, address, peer, ahead: Vec::new(), ended: false, fresh: true, listener, place: (0, None) }
     }
 
     /// Finds the listener in `view`; what depends on its settings is made anew where they may have changed.
@@ -111,6 +117,7 @@ pub async fn serve(
         if client.ahead.is_empty() && !first_byte(worker, &mut client, alarm, wait).await {
             return;
         }
+        client.fresh = false;
         match Box::pin(stack::serve(worker, &mut client, alarm)).await {
             After::KeepAlive => wait = client.listener.settings.keep_alive_timeout,
             After::Close => return close(client),
@@ -123,25 +130,33 @@ pub async fn serve(
 
 /// Waits for the next request. Returns `false` when the connection ends instead: silently, since nothing was asked.
 async fn first_byte(worker: &Worker, client: &mut Client, alarm: &Alarm, wait: Duration) -> bool {
-    if client.ended || worker.draining() {
+    if client.ended {
         return false;
     }
-    let deadline = alarm.now() + wait;
-    let mut leave = None;
+    let now = alarm.now();
+    let (mut leave, mut end) = (None, None);
     loop {
-        let deadline = match client.refresh(&worker.view()) {
-            Presence::Listed => deadline,
-            Presence::Gone => deadline.min(*leave.get_or_insert(alarm.now() + LEAVING_TIME)),
+        let listed = match client.refresh(&worker.view()) {
+            Presence::Listed => now + wait,
+            Presence::Gone => (now + wait).min(*leave.get_or_insert(alarm.now() + LEAVING_TIME)),
+        };
+        let deadline = if worker.draining() {
+            // Never before looking: a request that has come already is served.
+            let rest = if client.fresh { GREETING_TIME } else { Duration::ZERO };
+            listed.min(*end.get_or_insert(alarm.now() + rest))
+        } else {
+            listed
         };
         let readable = std::future::poll_fn(|context| client.stream.poll_read_ready(context));
         match alarm.run_idle(deadline, readable).await {
             Ok(ready) => return ready.is_ok(),
             Err(Ring::Published) => {}
-            Err(Ring::Close) if !worker.draining() => {
+            Err(Ring::Close) if worker.draining() => {}
+            Err(Ring::Close) => {
                 client.listener.stats.of(worker.id).evicted.increment();
                 return false;
             }
-            Err(_) => return false,
+            Err(Ring::Deadline | Ring::Ejected) => return false,
         }
     }
 }

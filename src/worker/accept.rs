@@ -75,6 +75,10 @@ impl Acceptors {
     }
 
     pub(super) async fn stop_all(&mut self) {
+        // All at once: one whose listener is full may take long to place what it has accepted.
+        for acceptor in &self.0 {
+            acceptor.stop.notify_one();
+        }
         for acceptor in self.0.drain(..) {
             acceptor.end().await;
         }

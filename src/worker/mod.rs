@@ -385,7 +385,8 @@ async fn obey(worker: &Rc<Worker>, mut inbox: mpsc::Receiver<WorkerCommand>) -> 
             }
             WorkerCommand::Drain { deadline } => {
                 worker.draining.set(true);
-                acceptors.stop_all().await;
+                // Whoever is in the queue of a listener that is full may wait for room that never comes.
+                let _full = tokio::time::timeout_at(deadline, acceptors.stop_all()).await.is_err();
                 worker.alarms.ring_idle(Ring::Close);
                 return deadline;
             }

@@ -4,7 +4,7 @@ use tokio::time::Instant;
 
 use crate::support::instance::Then;
 use crate::support::load::{Load, Sent};
-use crate::support::wait::{eventually, millis, seconds};
+use crate::support::wait::{eventually, millis, pause, seconds};
 use crate::support::{Client, Config, Instance};
 
 #[test]
@@ -136,5 +136,39 @@ fn end_before_anything_happened_is_quick_and_clean() {
     let begin = Instant::now();
     proxy.signal("TERM");
     assert!(proxy.wait_end(seconds(5)).success());
+    assert!(begin.elapsed() < seconds(2), "{:?}", begin.elapsed());
+}
+
+#[test]
+fn client_that_connected_before_the_end_still_gets_its_answer() {
+    let api = Instance::named("a");
+    let mut proxy = Config::of(&[&api]).start();
+    let mut clients = [proxy.connect(), proxy.connect(), proxy.connect()];
+    proxy.signal("TERM");
+    eventually("it drains", || (proxy.admin_get("/ready").status() == 503).then_some(()));
+    pause(millis(200));
+    for client in &mut clients {
+        let answer = client.get("/");
+        assert!(answer.status() == 200 && answer.closes());
+    }
+    assert!(proxy.wait_end(seconds(10)).success());
+}
+
+#[test]
+fn full_listener_does_not_hold_up_the_end() {
+    let api = Instance::named("a").serving(|exchange| {
+        exchange.wait_for_end();
+        Ok(Then::Close)
+    });
+    let config = Config::of(&[&api]).listener("connections_max", 2).set("runtime", "drain_timeout", "\"500ms\"");
+    let mut proxy = config.start();
+    let mut clients: Vec<_> = (0..4).map(|_| proxy.connect()).collect();
+    for client in &mut clients {
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    }
+    api.wait_for(2);
+    let begin = Instant::now();
+    proxy.signal("TERM");
+    proxy.wait_end(seconds(10));
     assert!(begin.elapsed() < seconds(2), "{:?}", begin.elapsed());
 }

@@ -172,3 +172,25 @@ fn full_listener_does_not_hold_up_the_end() {
     proxy.wait_end(seconds(10));
     assert!(begin.elapsed() < seconds(2), "{:?}", begin.elapsed());
 }
+
+#[test]
+fn requests_that_follow_an_answer_without_close_are_answered_at_the_end_too() {
+    let api = Instance::named("a").serving(|exchange| {
+        exchange.write("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nha")?;
+        pause(millis(500));
+        exchange.write("lf")?;
+        Ok(Then::KeepAlive)
+    });
+    let mut proxy = Config::of(&[&api]).start();
+    let mut client = proxy.connect();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(2));
+    let head = client.wire.read_head().unwrap().unwrap();
+    assert!(!head.has("connection"), "{head:?}");
+    proxy.signal("TERM");
+    assert_eq!(client.wire.read_exactly(4).unwrap(), b"half");
+    let second = client.response();
+    assert!(second.text() == "half" && second.closes());
+    client.expect_end();
+    drop(client);
+    assert!(proxy.wait_end(seconds(10)).success());
+}

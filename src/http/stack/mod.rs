@@ -250,7 +250,7 @@ impl<'a> Exchange<'a> {
         let ends_by_close =
             encoding == Encoding::Plain && matches!(length, BodyLength::Chunked | BodyLength::UntilClose);
         // Asked again: a drain may have begun since the request came, and its client must not come back on this connection.
-        let mut stay = self.stay
+        let stay = self.stay
             && !worker.draining()
             && asked.persistence == Persistence::KeepAlive
             && !ends_by_close
@@ -311,11 +311,12 @@ impl<'a> Exchange<'a> {
             worker.idle.borrow_mut().put(connection, now, settings.idle_timeout, settings.idle_max);
         }
         response.recycle(&worker.buffers);
-        stay = stay && request.is_received() && !worker.draining();
         self.keep_ahead(request);
+        let all_read = request.is_received() && self.ahead.is_empty();
+        // Also when a drain has begun meanwhile: the client was told that it may go on, and perhaps it has.
         if stay {
             After::KeepAlive
-        } else if request.is_received() && self.ahead.is_empty() {
+        } else if *self.ended || (asked.persistence == Persistence::Close && all_read) {
             After::Close
         } else {
             After::Linger

@@ -243,3 +243,16 @@ fn instance_sees_each_of_our_fields_once() {
         assert_eq!(head.all(name).len(), 1, "{name}: {:?}", head.fields);
     }
 }
+
+#[test]
+fn response_without_a_date_gets_one_and_a_date_stays() {
+    let api = Instance::named("a").serving(|exchange| match exchange.head.word(1) {
+        "/dated" => exchange.respond(200, "Date: Tue, 15 Nov 1994 08:12:31 GMT\r\n", b""),
+        _ => exchange.respond(200, "", b""),
+    });
+    let proxy = Config::of(&[&api]).start();
+    assert_eq!(proxy.get("/dated").head.all("date"), ["Tue, 15 Nov 1994 08:12:31 GMT"]);
+    let answer = proxy.get("/undated");
+    let dates = answer.head.all("date");
+    assert!(dates.len() == 1 && dates[0].ends_with(" GMT"), "RFC 9110 6.6.1: {dates:?}");
+}

@@ -265,8 +265,17 @@ fn absolute_form_replaces_host_and_asterisk_passes() {
     let received = api.last().head;
     assert_eq!((received.start.as_str(), received.all("host")), ("GET /path?q HTTP/1.1", vec!["other.test:81"]));
 
-    assert_eq!(proxy.send("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n").status(), 200);
-    assert_eq!(api.last().head.start, "OPTIONS * HTTP/1.1");
+    for (sent, received) in [
+        ("OPTIONS *", "OPTIONS *"),
+        ("OPTIONS http://a", "OPTIONS *"),
+        ("OPTIONS http://a/", "OPTIONS /"),
+        ("GET http://a", "GET /"),
+        ("GET http://a?q", "GET /?q"),
+        ("GET HTTP://A/x", "GET /x"),
+    ] {
+        assert_eq!(proxy.send(format!("{sent} HTTP/1.1\r\nHost: a\r\n\r\n")).status(), 200, "{sent}");
+        assert_eq!(api.last().head.start, format!("{received} HTTP/1.1"), "RFC 9112 3.2.4: {sent}");
+    }
 }
 
 #[test]

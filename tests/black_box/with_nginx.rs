@@ -20,7 +20,7 @@ fn nginx_instances_share_the_load_without_an_error() {
     let load = Load::start(proxy.front, 8, 0);
     load.wait_more(600);
     let all = load.end();
-    // `/load` is not there: nginx says 404, and it is nginx who says it.
+    // `/load/…` is not there: nginx says 404, and it is nginx who says it.
     assert!(all.iter().all(|sent| sent.result == Ok(404) && !sent.instance.is_empty()), "{:?}", &all[..3]);
     for name in ["n0", "n1", "n2"] {
         let share = all.iter().filter(|sent| sent.instance == name).count();

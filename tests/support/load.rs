@@ -99,7 +99,7 @@ fn exchange(connection: &mut Option<Client>, address: SocketAddr, method: &str, 
     let client = connection.as_mut().ok_or("no connection")?;
     let body = if method == "POST" { "0123456789" } else { "" };
     let length = if method == "POST" { "Content-Length: 10\r\n" } else { "" };
-    let request = format!("{method} /load HTTP/1.1\r\nHost: load\r\nX-Id: {id}\r\n{length}\r\n{body}");
+    let request = format!("{method} /load/{id} HTTP/1.1\r\nHost: load\r\nX-Id: {id}\r\n{length}\r\n{body}");
     client.wire.write(request).map_err(|error| format!("send: {error}"))?;
     client.wire.read_response_to(method).map_err(|error| format!("receive: {error}"))
 }

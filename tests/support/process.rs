@@ -45,7 +45,7 @@ impl Process {
     /// A new process at the same address, whatever became of the last.
     pub(crate) fn restart(&mut self) {
         self.hole = None;
-        self.kill();
+        self.kill_and_wait();
         let child = Command::new(std::env::current_exe().expect("this test"))
             .args(["--exact", "support::process::serves_when_told_to", "--ignored", "--nocapture", "--test-threads=1"])
             .env(ADDRESS, self.address.to_string())
@@ -59,10 +59,16 @@ impl Process {
         eventually("the instance's process listens", || TcpStream::connect_timeout(&self.address, millis(200)).ok());
     }
 
-    /// `kill -9`.
+    /// `kill -9`, without waiting for its end: several can be killed at once.
     pub(crate) fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
+        if let Some(child) = &mut self.child {
             drop(child.kill());
+        }
+    }
+
+    fn kill_and_wait(&mut self) {
+        self.kill();
+        if let Some(mut child) = self.child.take() {
             drop(child.wait());
         }
     }
@@ -79,14 +85,14 @@ impl Process {
 
     /// Killed, and then a host that drops every packet of a new connection.
     pub(crate) fn blackhole(&mut self) {
-        self.kill();
+        self.kill_and_wait();
         self.hole = Some(Blackhole::at(self.address));
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        self.kill();
+        self.kill_and_wait();
     }
 }
 

@@ -74,7 +74,8 @@ fn sources(folder: &str) -> Vec<Source> {
 fn collect(folder: &Path, paths: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).expect("a folder of the project") {
         let path = entry.expect("an entry").path();
-        if path.is_dir() {
+        // What a build of the fuzz targets leaves behind is not ours.
+        if path.is_dir() && !path.ends_with("target") {
             collect(&path, paths);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             paths.push(path);

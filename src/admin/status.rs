@@ -103,7 +103,7 @@ pub struct Instance {
     pub eligible: bool,
     /// What probes see: `unproven`, `up` or `down`.
     pub verdict: String,
-    /// Why its state changed last.
+    /// Why the verdict changed last, or traffic ejected it or gave it back; what the operator did is in `admin_note`.
     pub why: String,
     /// Since when the verdict holds.
     pub since: Option<Moment>,

@@ -289,7 +289,10 @@ impl Record {
             return None;
         }
         self.instance.publish(to);
-        self.instance.report(|report| report.reason = reason.to_string());
+        // Who drained or enabled it, and why, is in the note of its own: it must not hide why an instance is down.
+        if !matches!(reason, Reason::Operator(..)) {
+            self.instance.report(|report| report.reason = reason.to_string());
+        }
         Some(Change {
             pool: self.instance.pool.clone(),
             instance: Arc::clone(&self.instance),

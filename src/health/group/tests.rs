@@ -169,6 +169,19 @@ fn probes_can_empty_a_pool() {
 }
 
 #[test]
+fn what_the_operator_does_never_hides_why_an_instance_is_down() {
+    let mut pool = pool(2);
+    pool.probe(0, 1, Outcome::Fail);
+    let why = |pool: &Pool| pool.instances[0].report(|report| report.reason.clone());
+    let before = why(&pool);
+    assert!(!before.is_empty());
+    pool.admin(0, 2, Admin::Drain);
+    assert_eq!(why(&pool), before);
+    pool.admin(0, 3, Admin::Active);
+    assert_eq!(why(&pool), before);
+}
+
+#[test]
 fn what_the_operator_wants_is_an_axis_of_its_own_with_who_and_why() {
     let mut pool = pool(2);
     let changes = pool.admin(0, 1, Admin::Drain);

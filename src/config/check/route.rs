@@ -35,11 +35,16 @@ pub(super) fn check_all(file: &file::Config, listeners: &[Listener], problems: &
     let mut served = Served::default();
     let mut checked = Vec::new();
     for route in routes {
-        let Some(model) = check(route, &pools, listeners, problems) else { continue };
+        let model = check(route, &pools, listeners, problems);
+        // A name is taken also by a route that has something else wrong.
+        if let Some(name) = written(&route.value.name) {
+            names.claim(&name.value, name.span.as_ref().or(route.span.as_ref()), problems);
+        }
+        let Some(model) = model else { continue };
         let free = served.claim(&model, route.span.as_ref(), problems);
         // Two routes for the same requests have the same default name: one mistake, one error.
-        if free || route.value.name.is_written() {
-            names.claim(model.name.as_str(), route.value.name.span.as_ref().or(route.span.as_ref()), problems);
+        if free && !route.value.name.is_written() {
+            names.claim(model.name.as_str(), route.span.as_ref(), problems);
         }
         checked.push(model);
     }

@@ -117,7 +117,7 @@ pub fn diff(old: &Config, new: &Config) -> Diff {
         listeners: changes(&old.listeners, &new.listeners, |listener| listener.name.clone(), listener_settings),
         routes: changes(&old.routes, &new.routes, |route| route.name.clone(), route_settings),
         pools: changes(&old.pools, &new.pools, |pool| pool.name.clone(), pool_settings),
-        instances: changes(&members(old), &members(new), Member::clone, |member| instance_settings(member.instance)),
+        instances: instance_changes(&members(old), &members(new)),
         needs_restart: settings
             .iter()
             .map(|setting| setting.key.clone())
@@ -177,6 +177,31 @@ impl fmt::Display for Member<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.pool, self.instance.name)
     }
+}
+
+/// An instance that keeps its name at another address is a new one, but for people it is the address that changes.
+fn instance_changes(old: &[Member<'_>], new: &[Member<'_>]) -> Changes {
+    let mut changes = changes(old, new, Member::clone, |member| instance_settings(member.instance));
+    let before: HashMap<_, _> = old.iter().map(|member| (member.to_string(), member.instance)).collect();
+    let gone: HashSet<_> = changes.removed.iter().cloned().collect();
+    let mut moved = HashSet::new();
+    for member in new {
+        let name = member.to_string();
+        let Some(old) = before.get(&name).filter(|old| gone.contains(&name) && old.address != member.instance.address)
+        else {
+            continue;
+        };
+        let mut settings = differing(instance_settings(old), instance_settings(member.instance));
+        if old.authority == member.instance.authority {
+            let (old, new) = (old.address.text(), member.instance.address.text());
+            settings.push(Setting { key: "address".to_owned(), old, new });
+        }
+        moved.insert(name.clone());
+        changes.changed.push(Changed { name, settings });
+    }
+    changes.added.retain(|name| !moved.contains(name));
+    changes.removed.retain(|name| !moved.contains(name));
+    changes
 }
 
 fn members(config: &Config) -> Vec<Member<'_>> {
@@ -279,7 +304,10 @@ fn probe_kind_settings(kind: &ProbeKind) -> Settings {
 }
 
 fn instance_settings(instance: &Instance) -> Settings {
-    settings!("", instance, Instance { name, authority, weight, backup, in_flight_max; bytes; without address })
+    let mut settings =
+        settings!("", instance, Instance { name, weight, backup, in_flight_max; bytes; without address, authority });
+    settings.push(("address", instance.authority.text()));
+    settings
 }
 
 fn process_settings(config: &Config) -> Settings {
@@ -365,6 +393,21 @@ mod tests {
             ~ admin.token [secret] → [secret]";
         assert_eq!(diff.to_string(), expected);
         assert_eq!(diff.needs_restart, ["runtime.workers"]);
+    }
+
+    #[test]
+    fn an_instance_that_keeps_its_name_at_another_address_shows_both_addresses() {
+        let with = |instances: &str| {
+            config(&format!("listener = [{{ bind = \"127.0.0.1:1\" }}]\npool.api.instances = [{instances}]"))
+        };
+        let old = with(r#"{ name = "one", address = "127.0.0.1:9001" }, { name = "two", address = "127.0.0.1:9002" }"#);
+        let new = with(r#"{ name = "one", address = "127.0.0.1:9003", weight = 2 }, { address = "127.0.0.1:9002" }"#);
+        let diff = diff(&old, &new);
+        let expected = "\
+            ~ instance api/127.0.0.1:9002: name two → 127.0.0.1:9002\n\
+            ~ instance api/one: weight 1 → 2\n\
+            ~ instance api/one: address 127.0.0.1:9001 → 127.0.0.1:9003";
+        assert_eq!(diff.to_string(), expected);
     }
 
     #[test]

@@ -246,7 +246,8 @@ impl Proxy {
         self.controller.refuse();
         let began = Instant::now();
         let runtime = self.published.load().config.runtime.clone();
-        tracing::info!(linger = ?runtime.linger, drain_timeout = ?runtime.drain_timeout, "draining");
+        let (linger, drain_timeout) = (runtime.linger.as_secs_f64(), runtime.drain_timeout.as_secs_f64());
+        tracing::info!(linger, drain_timeout, "draining");
         let drained = drain(&mut self.controller, self.workers, runtime.linger, runtime.drain_timeout, at_once).await;
         let (cut, seconds) = (drained.cut(), began.elapsed().as_secs_f64());
         match drained {

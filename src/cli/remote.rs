@@ -1,6 +1,5 @@
 //! The commands that ask a running Plimsoll: which request each is, and what is shown of the answer.
 
-use std::fmt::Write;
 use std::path::Path;
 
 use bytes::Bytes;
@@ -75,14 +74,7 @@ fn user() -> String {
 }
 
 fn summary(answer: &Value) -> String {
-    let mut text = answer["summary"].as_str().unwrap_or("no summary").trim_end().to_owned();
-    text.push('\n');
-    let restart = answer["changes"]["needs_restart"].as_array().into_iter().flatten().filter_map(Value::as_str);
-    for key in restart.filter(|_| !text.contains("restart")).collect::<Vec<_>>() {
-        // Writing to a `String` cannot fail.
-        let _infallible = writeln!(text, "{key} takes effect at the next start");
-    }
-    text
+    format!("{}\n", answer["summary"].as_str().unwrap_or("no summary").trim_end())
 }
 
 fn warn(answer: &Value) {

@@ -345,26 +345,23 @@ impl<V: Value> Named<V> {
 impl<S: Section> Value for Named<S> {
     fn read(entry: &Entry<'_>, problems: &mut Problems<'_>) -> Option<Self> {
         let hint = format!("`{0}` has a name of your choice: write `[{0}.NAME]`", entry.path);
-        match entry.value {
-            DeValue::Table(entries) => {
-                // `[[pool.api]]` has its name: what is wrong with it is said where it is read.
-                let is_list = |value: &DeValue<'_>| {
-                    value.as_array().is_some_and(|items| items.iter().all(|item| item.get_ref().is_table()))
-                };
-                let nameless = entries.iter().find(|(name, value)| {
-                    let (name, value) = (name.get_ref().as_ref(), value.get_ref());
-                    !value.is_table() && (S::NAMES.contains(&name) || !is_list(value))
-                });
-                let Some((key, _)) = nameless else { return Some(Self::read_all(entries, entry, problems)) };
-                let others = entries.values().any(|value| value.get_ref().is_table());
-                let span = if others { key.span() } else { entry.span.clone() };
-                problems.error(Some(&span), format!("`{}` without a name", entry.path)).hint(hint);
-                None
-            }
-            _ => {
-                entry.unexpected("a table of tables", hint, problems);
-                None
-            }
+        if let DeValue::Table(entries) = entry.value {
+            // `[[pool.api]]` has its name: what is wrong with it is said where it is read.
+            let is_list = |value: &DeValue<'_>| {
+                value.as_array().is_some_and(|items| items.iter().all(|item| item.get_ref().is_table()))
+            };
+            let nameless = entries.iter().find(|(name, value)| {
+                let (name, value) = (name.get_ref().as_ref(), value.get_ref());
+                !value.is_table() && (S::NAMES.contains(&name) || !is_list(value))
+            });
+            let Some((key, _)) = nameless else { return Some(Self::read_all(entries, entry, problems)) };
+            let others = entries.values().any(|value| value.get_ref().is_table());
+            let span = if others { key.span() } else { entry.span.clone() };
+            problems.error(Some(&span), format!("`{}` without a name", entry.path)).hint(hint);
+            None
+        } else {
+            entry.unexpected("a table of tables", hint, problems);
+            None
         }
     }
 

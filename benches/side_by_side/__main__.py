@@ -68,6 +68,15 @@ def counted(admin_port):
     return sum(float(line.rpartition(" ")[2]) for line in lines)
 
 
+def await_counts(admin_port, requests):
+    """A request is counted after its last byte is written, so the last ones may be a moment late."""
+    deadline = time.monotonic() + 2
+    while (count := counted(admin_port)) < requests:
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"the metrics count {count:.0f} requests, but {requests:.0f} were answered")
+        time.sleep(0.01)
+
+
 def ratio(rounds, name, peer, figure):
     """Median of the ratios within each round: what disturbs a round disturbs both alike."""
     return statistics.median(mine[figure] / theirs[figure] for mine, theirs in zip(rounds[name], rounds[peer]))
@@ -134,8 +143,8 @@ def run(options, folder, stack):
                 client.verify(job.port, scenario, len(instances))
                 before = counted(job.admin_port) if name == "plimsoll" else 0
                 figures = measure(process, job.port, scenario, folder, options)
-                if name == "plimsoll" and counted(job.admin_port) - before < figures["requests"]:
-                    raise RuntimeError(f"the metrics count fewer requests than were answered: {scenario.name} {counted(job.admin_port) - before} {figures}")
+                if name == "plimsoll":
+                    await_counts(job.admin_port, before + figures["requests"])
                 rounds[scenario.name][name].append(figures)
             print(f"round {number + 1} of {options.rounds}: {scenario.name}", file=sys.stderr)
     return rounds

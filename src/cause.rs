@@ -10,7 +10,7 @@
 pub enum Cause {
     /// No route matches host and path.
     NoRoute,
-    /// Every instance of the pool is down, drained, off or at its limit, and `queue_wait` is zero.
+    /// Every instance of the pool is unproven, down, ejected, drained or off, and `queue_wait` is zero.
     NoEligibleInstance,
     /// Plimsoll is ending, and takes no new requests on this connection.
     Draining,
@@ -18,7 +18,7 @@ pub enum Cause {
     QueueTimeout,
     /// `queue_max` requests wait already.
     QueueFull,
-    /// A limit of Plimsoll itself was reached.
+    /// Every eligible instance has `in_flight_max` requests, or Plimsoll itself is out of descriptors or ports.
     Overload,
     /// The last attempt failed and the pool's budget allows no other.
     RetryBudgetExhausted,

@@ -51,9 +51,9 @@ pub struct AccessRecord<'a> {
     pub headers: Duration,
     /// Waiting for an eligible instance.
     pub queue: Option<Duration>,
-    /// Making a connection (the last attempt's); zero on a kept one.
+    /// Making connections, over all attempts; zero on a kept one.
     pub connect: Option<Duration>,
-    /// From the head sent to the first byte of the response.
+    /// From the first byte of the request to the response head.
     pub first_byte: Option<Duration>,
     /// From the first byte of the request to the last of the response.
     pub total: Duration,

@@ -180,13 +180,6 @@ impl Workers {
         &self.handles
     }
 
-    /// Sends a command to each worker.
-    pub async fn broadcast(&self, command: impl Fn() -> WorkerCommand) {
-        for handle in &self.handles {
-            handle.send(command()).await;
-        }
-    }
-
     /// Waits for the workers to end after [`WorkerCommand::Drain`], and says how many connections were cut in requests.
     /// Blocks: call it where nothing else is left to do.
     #[must_use]

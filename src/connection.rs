@@ -20,6 +20,7 @@ use crate::http::forwarded::{Peer, Scheme};
 use crate::http::stack;
 use crate::platform::NODELAY_INHERITED;
 use crate::snapshot::ListenerView;
+use crate::wire::Wire;
 use crate::worker::alarm::{Alarm, Ring};
 use crate::worker::{View, Worker};
 
@@ -51,8 +52,8 @@ pub enum After {
 /// A client's connection.
 #[derive(Debug)]
 pub struct Client {
-    /// The socket.
-    pub stream: TcpStream,
+    /// What its bytes come and go through.
+    pub stream: Wire,
     /// The client's address.
     pub address: SocketAddr,
     /// What forwarding fields say of it.
@@ -79,7 +80,7 @@ pub enum Presence {
 }
 
 impl Client {
-    fn new(stream: TcpStream, address: SocketAddr, listener: Arc<ListenerView>) -> Self {
+    fn new(stream: Wire, address: SocketAddr, listener: Arc<ListenerView>) -> Self {
         let peer = Peer::new(address, Scheme::Http, &listener.settings.trusted_proxies);
         Self { stream, address, peer, ahead: Vec::new(), ended: false, fresh: true, listener, place: (0, None) }
     }
@@ -111,16 +112,16 @@ pub async fn serve(
         tracing::debug!(client = %address, %error, "connection ended before it began");
         return;
     }
-    let mut client = Client::new(stream, address, listener);
+    let mut client = Client::new(Wire::Plain(stream), address, listener);
     let mut wait = client.listener.settings.request_head_timeout;
     loop {
         if client.ahead.is_empty() && !first_byte(worker, &mut client, alarm, wait).await {
-            return;
+            return Box::pin(close(client, alarm)).await;
         }
         client.fresh = false;
         match Box::pin(stack::serve(worker, &mut client, alarm)).await {
             After::KeepAlive => wait = client.listener.settings.keep_alive_timeout,
-            After::Close => return close(client),
+            After::Close => return Box::pin(close(client, alarm)).await,
             // Boxed: its buffer would be a part of every connection that waits.
             After::Linger => return Box::pin(linger(client, alarm)).await,
             After::Abort => return abort(&client),
@@ -161,14 +162,18 @@ async fn first_byte(worker: &Worker, client: &mut Client, alarm: &Alarm, wait: D
     }
 }
 
-fn close(client: Client) {
-    // Dropping it sends what the kernel still has, then FIN.
-    drop(client);
+/// Ends the connection in order. Dropping a socket does that, but TLS has a word of its own for it: without that the end
+/// would look like an attacker's.
+async fn close(mut client: Client, alarm: &Alarm) {
+    if let Wire::Tls(_) = client.stream {
+        let deadline = Instant::now() + client.listener.settings.lingering_timeout;
+        let _over = alarm.run(deadline, client.stream.shutdown()).await;
+    }
 }
 
 /// Cuts the connection so that the client sees that something is missing.
 fn abort(client: &Client) {
-    if let Err(error) = client.stream.set_zero_linger() {
+    if let Err(error) = client.stream.set_linger(Some(Duration::ZERO)) {
         tracing::debug!(client = %client.address, %error, "cannot reset a connection");
     }
 }

@@ -17,6 +17,7 @@ pub mod listener;
 pub mod pool;
 pub mod route;
 pub mod upstream;
+pub mod wire;
 
 // Between the sides.
 pub mod cause;

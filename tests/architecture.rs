@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 /// Modules in which requests are served. They read the snapshot and know nothing of how it is made.
-const DATA_SIDE: [&str; 10] =
-    ["worker", "connection", "forward", "http", "http1", "listener", "pool", "route", "upstream", "cause"];
+const DATA_SIDE: [&str; 11] =
+    ["worker", "connection", "forward", "http", "http1", "listener", "pool", "route", "upstream", "wire", "cause"];
 
 /// Control side and file formats, which the data side must not know.
 const CONTROL_SIDE: [&str; 11] = [

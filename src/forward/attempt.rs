@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use thiserror::Error;
 use tokio::io::AsyncWrite;
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_util::io::poll_read_buf;
 
@@ -24,6 +23,7 @@ use crate::http1::head::{Head, HeadError, Version};
 use crate::http1::name::Name;
 use crate::http1::read::{HeadLimits, HeadScanner, Scan};
 use crate::upstream::Connection;
+use crate::wire::Wire;
 use crate::worker::alarm::{Alarm, Ring};
 use crate::worker::buffers::Buffers;
 
@@ -38,7 +38,7 @@ const AHEAD_BYTES_MAX: usize = 8 * 1024;
 #[derive(Debug)]
 pub struct ClientSide<'a> {
     /// The client's connection.
-    pub stream: &'a mut TcpStream,
+    pub stream: &'a mut Wire,
     /// Whether the client closed its sending side.
     pub ended: &'a mut bool,
     /// Whether that means that it has left.
@@ -66,7 +66,10 @@ impl ClientSide<'_> {
                 Poll::Ready(Ok(0) | Err(_)) => return Err(Cause::ClientClosed),
             }
         }
-        Ok(())
+        match Pin::new(&mut *self.stream).poll_flush(context) {
+            Poll::Pending | Poll::Ready(Ok(())) => Ok(()),
+            Poll::Ready(Err(_)) => Err(Cause::ClientClosed),
+        }
     }
 
     /// Watches for the end of the client, reading ahead what it sends meanwhile.

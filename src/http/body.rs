@@ -289,6 +289,7 @@ impl Pipe {
             self.sent += count as u64;
             self.moved = true;
         }
+        ready!(Pin::new(&mut *sink).poll_flush(context))?;
         self.before.clear();
         self.after.clear();
         self.written = 0;

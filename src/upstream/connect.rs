@@ -13,6 +13,7 @@ use crate::cause::Cause;
 use crate::health::Evidence;
 use crate::pool::instance::Instance;
 use crate::telemetry::stats::WorkerId;
+use crate::wire::Wire;
 use crate::worker::alarm::{Alarm, Ring};
 
 /// No connection.
@@ -77,7 +78,7 @@ pub async fn connect(
     };
     // Heads and bodies are written in as few pieces as can be; Nagle's delay would only hold back the last of them.
     stream.set_nodelay(true).map_err(ConnectError::Failed)?;
-    let connection = Connection::new(stream, instance, worker);
+    let connection = Connection::new(Wire::Plain(stream), instance, worker);
     connection.shard().connect.observe(begun.elapsed());
     Ok(connection)
 }

@@ -5,16 +5,15 @@ pub mod reuse;
 
 use std::sync::Arc;
 
-use tokio::net::TcpStream;
-
 use crate::pool::instance::Instance;
 use crate::telemetry::stats::{InstanceShard, WorkerId};
+use crate::wire::Wire;
 
 /// A connection to an instance.
 #[derive(Debug)]
 pub struct Connection {
-    /// The socket.
-    pub stream: TcpStream,
+    /// What its bytes come and go through.
+    pub stream: Wire,
     /// Whether a request went over it before this one.
     pub reused: bool,
     instance: Arc<Instance>,
@@ -23,7 +22,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    fn new(stream: TcpStream, instance: &Arc<Instance>, worker: WorkerId) -> Self {
+    fn new(stream: Wire, instance: &Arc<Instance>, worker: WorkerId) -> Self {
         let connection = Self { stream, reused: false, instance: Arc::clone(instance), worker, parked: false };
         connection.shard().connections_opened.increment();
         connection.shard().connections_open.increment();

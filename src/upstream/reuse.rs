@@ -5,13 +5,13 @@
 //! became readable without a request has ended, or is out of step; either way it is closed.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::Connection;
 use crate::pool::instance::{Health, InstanceId};
+use crate::wire::Quiet;
 
 /// A worker's unused connections.
 #[derive(Debug, Default)]
@@ -28,14 +28,14 @@ impl Idle {
     /// A usable connection to `instance`, idle for less than `idle_max` if that is given.
     pub fn take(&mut self, instance: InstanceId, idle_max: Option<Duration>, now: Instant) -> Option<Connection> {
         let parked = self.0.get_mut(&instance)?;
-        while let Some(candidate) = parked.pop() {
+        while let Some(mut candidate) = parked.pop() {
             let too_old = idle_max.is_some_and(|max| now.saturating_duration_since(candidate.since) >= max);
             if too_old {
                 // The older ones are older still. It stays for requests that may be repeated.
                 parked.push(candidate);
                 return None;
             }
-            if now < candidate.until && is_quiet(&candidate.connection) {
+            if now < candidate.until && is_quiet(&mut candidate.connection) {
                 return Some(candidate.connection.unpark());
             }
         }
@@ -53,12 +53,12 @@ impl Idle {
     /// Closes what idled too long, what the instance closed, and what leads to an instance that is down or gone.
     pub fn sweep(&mut self, now: Instant) {
         self.0.retain(|_, parked| {
-            parked.retain(|candidate| {
+            parked.retain_mut(|candidate| {
                 let state = candidate.connection.instance().state();
                 now < candidate.until
                     && state.health != Health::Down
                     && !state.removed
-                    && is_quiet(&candidate.connection)
+                    && is_quiet(&mut candidate.connection)
             });
             !parked.is_empty()
         });
@@ -72,13 +72,13 @@ impl Idle {
 }
 
 /// Whether nothing has happened on an idle connection: no end, no error, no bytes that nobody asked for.
-fn is_quiet(connection: &Connection) -> bool {
-    match connection.stream.try_read(&mut [0]) {
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => true,
-        Ok(1..) => {
+fn is_quiet(connection: &mut Connection) -> bool {
+    match connection.stream.quiet() {
+        Quiet::Yes => true,
+        Quiet::Ended => false,
+        Quiet::Unasked => {
             connection.shard().unasked_bytes.increment();
             false
         }
-        Ok(_) | Err(_) => false,
     }
 }

@@ -134,7 +134,11 @@ impl<'a> Exchange<'a> {
         record: &mut Record<'a>,
     ) -> After {
         let deadline = Instant::now() + self.listener.settings.response_write_timeout;
-        let written = self.alarm.run(deadline, self.stream.write_all(&out)).await;
+        let write = async {
+            self.stream.write_all(&out).await?;
+            self.stream.flush().await
+        };
+        let written = self.alarm.run(deadline, write).await;
         record.bytes_out = out.len() as u64;
         self.worker.buffers.give(out);
         if !matches!(written, Ok(Ok(()))) {

@@ -13,7 +13,6 @@ mod relay;
 use std::net::SocketAddr;
 use std::time::SystemTime;
 
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use answers::{body_refusal, detail};
@@ -40,6 +39,7 @@ use crate::pool::Pool;
 use crate::snapshot::{ListenerView, RouteView};
 use crate::telemetry::access::{self};
 use crate::telemetry::stats::status_class;
+use crate::wire::Wire;
 use crate::worker::Worker;
 use crate::worker::alarm::Alarm;
 
@@ -66,7 +66,7 @@ struct Exchange<'a> {
     worker: &'a Worker,
     alarm: &'a Alarm,
     listener: &'a ListenerView,
-    stream: &'a mut TcpStream,
+    stream: &'a mut Wire,
     address: SocketAddr,
     peer: &'a mut Peer,
     ahead: &'a mut Vec<u8>,

@@ -5,7 +5,6 @@ use std::task::Poll;
 use std::time::Duration;
 
 use tokio::io::AsyncWrite;
-use tokio::net::TcpStream;
 
 use super::Exchange;
 use crate::cause::Cause;
@@ -14,12 +13,13 @@ use crate::forward::attempt::client_cause;
 use crate::http::body::{Encoding, Pipe, PipeError, Wait};
 use crate::http1::framing::BodyLength;
 use crate::http1::head::Version;
+use crate::wire::Wire;
 
 impl Exchange<'_> {
     /// Moves the response to the client, and what is left of the request to the instance.
     pub(super) async fn relay(
         &mut self,
-        upstream: &mut TcpStream,
+        upstream: &mut Wire,
         settings: &model::PoolConnection,
         request: &mut Pipe,
         response: &mut Pipe,
@@ -62,7 +62,7 @@ impl Exchange<'_> {
     /// After a 101: bytes in both directions until both sides have ended (RFC 9110 section 7.8).
     pub(super) async fn tunnel(
         &mut self,
-        upstream: &mut TcpStream,
+        upstream: &mut Wire,
         settings: &model::PoolConnection,
         request: &mut Pipe,
         response: &mut Pipe,
@@ -125,18 +125,18 @@ pub(super) enum EndBy {
 
 /// While a response ends by the end of the connection, whatever drops the connection would make it look whole: the
 /// deadline of a drain, a second signal, a crash. So the kernel is told beforehand.
-pub(super) fn end_by(stream: &TcpStream, end: EndBy) {
+pub(super) fn end_by(stream: &Wire, end: EndBy) {
     let linger = match end {
         EndBy::Close => None,
         EndBy::Reset => Some(Duration::ZERO),
     };
-    if let Err(error) = socket2::SockRef::from(stream).set_linger(linger) {
+    if let Err(error) = stream.set_linger(linger) {
         tracing::debug!(%error, "cannot choose how a connection ends");
     }
 }
 
 /// Closes the sending side. Returns whether that has to be tried again.
-fn poll_shut(context: &mut std::task::Context<'_>, stream: &mut TcpStream) -> bool {
+fn poll_shut(context: &mut std::task::Context<'_>, stream: &mut Wire) -> bool {
     // A failure means that the other side is gone, which the other direction finds out, too.
     Pin::new(stream).poll_shutdown(context).is_pending()
 }

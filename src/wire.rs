@@ -1,0 +1,175 @@
+//! What the bytes of a client or of an instance go through: a socket, alone or below TLS.
+//!
+//! One type for all of them, so that whatever moves messages is written once; the choice costs one branch. Writing is not
+//! sending here: TLS keeps what the socket did not take, so that whoever has written all must flush.
+
+use std::io::{self, BufRead, IoSlice, Read};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use rustls::{ConnectionCommon, SideData};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsStream;
+
+/// A connection as a stream of bytes.
+#[derive(Debug)]
+pub enum Wire {
+    /// As they are.
+    Plain(TcpStream),
+    /// Encrypted, after the handshake. Boxed: an idle plain connection must stay small.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// What has happened on a connection on which nobody waits for anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Quiet {
+    /// Nothing.
+    Yes,
+    /// It has ended, or is broken.
+    Ended,
+    /// Bytes came that nobody asked for.
+    Unasked,
+}
+
+impl Wire {
+    /// The socket below.
+    fn socket(&self) -> &TcpStream {
+        match self {
+            Self::Plain(socket) => socket,
+            Self::Tls(stream) => stream.get_ref().0,
+        }
+    }
+
+    /// Waits until reading is worth while: there are bytes, an end, or an error. Below TLS it may turn out that what came
+    /// was not for us, so that the read has to wait again.
+    ///
+    /// # Errors
+    /// The connection is broken.
+    pub fn poll_read_ready(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(socket) => socket.poll_read_ready(context),
+            Self::Tls(stream) => {
+                // What the last read decrypted beyond what it returned: the socket knows nothing of it.
+                let holds = match &mut **stream {
+                    TlsStream::Server(stream) => holds_plaintext(stream.get_mut().1),
+                    TlsStream::Client(stream) => holds_plaintext(stream.get_mut().1),
+                };
+                if holds { Poll::Ready(Ok(())) } else { stream.get_ref().0.poll_read_ready(context) }
+            }
+        }
+    }
+
+    /// Whether an unused connection is still as it was left. Costs no system call while it is: the readiness that the last
+    /// poll left behind tells it.
+    pub fn quiet(&mut self) -> Quiet {
+        match self {
+            Self::Plain(socket) => match socket.try_read(&mut [0]) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Quiet::Yes,
+                Ok(1..) => Quiet::Unasked,
+                Ok(_) | Err(_) => Quiet::Ended,
+            },
+            Self::Tls(stream) => match &mut **stream {
+                TlsStream::Server(stream) => {
+                    let (socket, session) = stream.get_mut();
+                    quiet_below(socket, session)
+                }
+                TlsStream::Client(stream) => {
+                    let (socket, session) = stream.get_mut();
+                    quiet_below(socket, session)
+                }
+            },
+        }
+    }
+
+    /// How the kernel ends the connection when it is dropped: `None`, in order, after all that was written; zero, at once,
+    /// so that the peer sees that something is missing.
+    ///
+    /// # Errors
+    /// The connection is broken already.
+    pub fn set_linger(&self, linger: Option<Duration>) -> io::Result<()> {
+        socket2::SockRef::from(self.socket()).set_linger(linger)
+    }
+}
+
+/// Whether decrypted bytes, or the end of them, wait to be read.
+fn holds_plaintext<D>(session: &mut ConnectionCommon<D>) -> bool {
+    !matches!(session.reader().fill_buf(), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+}
+
+/// [`Wire::quiet`] below TLS: what comes may be session tickets and key updates, which are no bytes of ours.
+fn quiet_below<D: SideData>(socket: &TcpStream, session: &mut ConnectionCommon<D>) -> Quiet {
+    loop {
+        match session.read_tls(&mut TryRead(socket)) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Quiet::Yes,
+            Ok(0) | Err(_) => return Quiet::Ended,
+            Ok(_) => {}
+        }
+        match session.process_new_packets() {
+            Ok(state) if state.plaintext_bytes_to_read() > 0 => return Quiet::Unasked,
+            Ok(state) if !state.peer_has_closed() => {}
+            _ => return Quiet::Ended,
+        }
+    }
+}
+
+/// Reads what is there, without waiting for more.
+struct TryRead<'a>(&'a TcpStream);
+
+impl Read for TryRead<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.try_read(buffer)
+    }
+}
+
+impl AsyncRead for Wire {
+    #[inline]
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_read(context, buffer),
+            Self::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Wire {
+    #[inline]
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_write(context, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
+        }
+    }
+
+    #[inline]
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_write_vectored(context, slices),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(context, slices),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    #[inline]
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(_) => Poll::Ready(Ok(())),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_shutdown(context),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+        }
+    }
+}

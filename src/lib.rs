@@ -16,6 +16,7 @@ pub mod http1;
 pub mod listener;
 pub mod pool;
 pub mod route;
+pub mod tls;
 pub mod upstream;
 pub mod wire;
 

@@ -1,0 +1,20 @@
+//! TLS in both directions: certificates, keys and trust read from files, and the sides that use them.
+//!
+//! The control side reads and checks every file that a configuration names (`pem`, `certificate`), before anything is
+//! built of it: a broken file is a message with file and line, never a listener without a certificate. rustls is used
+//! here and in `wire` only, and always with the one [`provider`]: it has the post-quantum key exchange X25519MLKEM768,
+//! which is offered first.
+
+pub mod pem;
+
+use std::sync::{Arc, LazyLock};
+
+use rustls::crypto::CryptoProvider;
+
+/// The cryptography of all TLS, both directions.
+#[must_use]
+pub fn provider() -> &'static Arc<CryptoProvider> {
+    static PROVIDER: LazyLock<Arc<CryptoProvider>> =
+        LazyLock::new(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
+    &PROVIDER
+}

@@ -58,6 +58,8 @@ fn listener() -> Listener {
         allow_trace: false,
         abort_on_close: false,
         health_path: None,
+        redirect: None,
+        hsts: None,
     }
 }
 

@@ -14,6 +14,7 @@ use std::time::SystemTime;
 use arc_swap::ArcSwap;
 
 use crate::config::model::{Config, Listener, ListenerName, PoolName, RouteName};
+use crate::http::hsts;
 use crate::pool::Pool;
 use crate::route::Table;
 use crate::telemetry::metrics::Metrics;
@@ -45,6 +46,8 @@ pub struct ListenerView {
     pub stats: Arc<ListenerStats>,
     /// Counters of requests that no route matched.
     pub unrouted: Arc<RouteStats>,
+    /// The line of `Strict-Transport-Security`, for what came by TLS; empty without `hsts`.
+    pub hsts: Vec<u8>,
 }
 
 /// Where the requests of one route go on one listener.
@@ -54,6 +57,8 @@ pub struct RouteView {
     pub name: RouteName,
     /// Where they go.
     pub pool: Arc<Pool>,
+    /// Whether the route names this listener: then it is served here also where everything else is redirected.
+    pub named_here: bool,
     /// Counters of this listener and route.
     pub stats: Arc<RouteStats>,
 }
@@ -85,7 +90,8 @@ fn view(listener: &Listener, config: &Config, pools: &[Arc<Pool>], metrics: &Met
     let routes = config.routes.iter().filter(|route| serves(&route.listeners)).filter_map(|route| {
         let pool = pools.iter().find(|pool| pool.name == route.pool)?;
         let stats = metrics.route(&listener.name, &route.name);
-        let view = RouteView { name: route.name.clone(), pool: Arc::clone(pool), stats };
+        let named_here = !route.listeners.is_empty();
+        let view = RouteView { name: route.name.clone(), pool: Arc::clone(pool), named_here, stats };
         Some((route.hosts.as_slice(), route.path.as_str(), Arc::new(view)))
     });
     Arc::new(ListenerView {
@@ -93,6 +99,7 @@ fn view(listener: &Listener, config: &Config, pools: &[Arc<Pool>], metrics: &Met
         routes: Table::build(routes),
         stats: metrics.listener(&listener.name),
         unrouted: metrics.unrouted(&listener.name),
+        hsts: listener.hsts.as_ref().map(hsts::line).unwrap_or_default(),
     })
 }
 

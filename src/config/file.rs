@@ -78,6 +78,20 @@ section! {
         /// Some clients close their sending side after the request and still wait for the answer.
         abort_on_close: bool = default(false);
         health_path: Option<String> = unset();
+        redirect: Option<String> = unset();
+        hsts: Hsts = nested();
+    }
+}
+
+section! {
+    /// `[listener.hsts]`
+    Hsts {
+        /// Browsers remember it and nobody can take it back from them: who wants it says so, and for how long.
+        max_age: Option<Duration> = within(None, Some(s(0))..=Some(s(10 * 8_760 * 3_600)));
+        /// Names below may have services without TLS.
+        include_subdomains: bool = default(false);
+        /// The lists in browsers are left only after months.
+        preload: bool = default(false);
     }
 }
 

@@ -145,6 +145,28 @@ pub struct Listener {
     pub abort_on_close: bool,
     /// A path that Plimsoll itself answers like `/ready`, for a load balancer above.
     pub health_path: Option<String>,
+    /// Where requests without TLS are sent, but for those of routes that name this listener.
+    pub redirect: Option<Redirect>,
+    /// What browsers are told to remember about TLS here.
+    pub hsts: Option<Hsts>,
+}
+
+/// From `http` to `https`: the same host, path and query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Redirect {
+    /// `None`: the one that needs not be written, 443.
+    pub port: Option<u16>,
+}
+
+/// HTTP Strict Transport Security (RFC 6797).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hsts {
+    /// How long a browser remembers it.
+    pub max_age: Duration,
+    /// Whether it holds for every host below, too.
+    pub include_subdomains: bool,
+    /// Whether browsers may come with it built in.
+    pub preload: bool,
 }
 
 /// A rule from request to pool.

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::model::{Balance, HostField, HostPattern, InstanceName, ListenerName, LogFormat, LogLevel, PoolName};
+use super::model::{
+    Balance, HostField, HostPattern, InstanceName, ListenerName, LogFormat, LogLevel, PoolName, Redirect,
+};
 use super::read::Value;
 use super::values::{Bytes, duration_text};
 
@@ -50,6 +52,12 @@ impl Text for HostField {
             Self::Instance => "instance".to_owned(),
             Self::Fixed(host) => host.clone(),
         }
+    }
+}
+
+impl Text for Redirect {
+    fn text(&self) -> String {
+        self.port.map_or_else(|| "https".to_owned(), |port| format!("https:{port}"))
     }
 }
 

@@ -81,6 +81,26 @@ impl Peer {
         &self.text[self.address.clone()]
     }
 
+    /// Whether the request came by TLS: to us, or to a proxy that speaks for its client.
+    #[must_use]
+    pub fn is_secure(&self, head: &Head) -> bool {
+        match self.trust {
+            Trust::Proxy if head.has(Name::XForwardedProto) => {
+                // The first one is about the client; proxies between add theirs behind it.
+                let proto = head.first(Name::XForwardedProto).unwrap_or_default();
+                let first = proto.split(|byte| *byte == b',').next().unwrap_or_default();
+                first.trim_ascii().eq_ignore_ascii_case(b"https")
+            }
+            _ => self.scheme == Scheme::Https,
+        }
+    }
+
+    /// Whether it came by TLS to us.
+    #[must_use]
+    pub fn scheme(&self) -> Scheme {
+        self.scheme
+    }
+
     /// Whether it speaks for its own clients.
     #[must_use]
     pub fn trust(&self) -> Trust {

@@ -44,11 +44,12 @@ pub fn apply(head: &mut Head) -> Result<Onward, Refusal> {
 /// Fields that a `TRACE` does not show.
 const SECRET: [Name; 3] = [Name::Authorization, Name::ProxyAuthorization, Name::Cookie];
 
-/// Answers a request that goes no further: the methods to `OPTIONS`, the request itself to `TRACE`.
-pub fn write_answer(out: &mut Vec<u8>, head: &Head, persistence: Persistence, date: &HttpDate) {
+/// Answers a request that goes no further: the methods to `OPTIONS`, the request itself to `TRACE`. `lines` are further
+/// fields.
+pub fn write_answer(out: &mut Vec<u8>, head: &Head, persistence: Persistence, lines: &[u8], date: &HttpDate) {
     let mut write = |parts: &[&[u8]]| parts.iter().for_each(|part| out.extend_from_slice(part));
     let connection: &[u8] = if persistence == Persistence::Close { b"close" } else { b"keep-alive" };
-    write(&[b"HTTP/1.1 200 OK\r\nDate: ", date.text(), b"\r\nConnection: ", connection, b"\r\n"]);
+    write(&[b"HTTP/1.1 200 OK\r\nDate: ", date.text(), b"\r\nConnection: ", connection, b"\r\n", lines]);
     if head.method() != Method::Trace {
         write(&[b"Allow: ", ALLOWED.as_bytes(), b"\r\nContent-Length: 0\r\n\r\n"]);
         return;
@@ -99,7 +100,7 @@ mod tests {
     fn the_last_recipient_answers() {
         let answer = |text: &str| {
             let mut out = Vec::new();
-            write_answer(&mut out, &request(text), Persistence::KeepAlive, &HttpDate::at(UNIX_EPOCH));
+            write_answer(&mut out, &request(text), Persistence::KeepAlive, b"", &HttpDate::at(UNIX_EPOCH));
             String::from_utf8(out).expect("text")
         };
         let options = answer("OPTIONS * HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\n\r\n");

@@ -96,6 +96,8 @@ pub struct Rescue<'a> {
     pub persistence: Persistence,
     /// For 503; `None`: [`RETRY_AFTER`].
     pub retry_after: Option<Duration>,
+    /// Further fields, as lines.
+    pub lines: &'a [u8],
     /// So that a client's report leads to the log line.
     pub trace_id: &'a TraceId,
     /// The worker's clock.
@@ -133,9 +135,11 @@ pub fn write(out: &mut Vec<u8>, rescue: &Rescue<'_>) {
         text(&["Allow: ", ALLOWED, "\r\n"]);
     }
     // Said in both cases, because clients of HTTP/1.0 need it to stay (RFC 9112 section 9.3).
-    text(&["Connection: ", if rescue.persistence == Persistence::Close { "close" } else { "keep-alive" }, "\r\n\r\n"]);
+    text(&["Connection: ", if rescue.persistence == Persistence::Close { "close" } else { "keep-alive" }, "\r\n"]);
+    out.extend_from_slice(rescue.lines);
+    out.extend_from_slice(b"\r\n");
     if rescue.method != Method::Head {
-        text(&[&body]);
+        out.extend_from_slice(body.as_bytes());
     }
 }
 
@@ -231,6 +235,7 @@ mod tests {
             method: Method::Get,
             persistence: Persistence::KeepAlive,
             retry_after: None,
+            lines: b"",
             trace_id: &trace_id,
             date: &date,
         };

@@ -48,5 +48,7 @@ pub(super) fn listener() -> Listener {
         allow_trace: false,
         abort_on_close: false,
         health_path: None,
+        redirect: None,
+        hsts: None,
     }
 }

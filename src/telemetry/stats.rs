@@ -270,6 +270,8 @@ pub struct ListenerShard {
     pub open: Counter,
     /// Connections closed to make room for others (`connections_max`).
     pub evicted: Counter,
+    /// Requests sent to `https`.
+    pub redirected: Counter,
     /// Connections that ended in a TCP or framing error of the client's.
     pub client_errors: Counter,
 }

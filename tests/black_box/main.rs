@@ -22,6 +22,7 @@ mod leaving;
 mod logs;
 mod metrics;
 mod proxying;
+mod redirect;
 mod reload;
 mod retry;
 mod reuse;

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use ipnet::IpNet;
 
 use crate::config::file;
-use crate::config::model::{Listener, ListenerName};
+use crate::config::model::{Hsts, Listener, ListenerName, Redirect};
 use crate::config::problem::Problems;
 use crate::config::read::{Field, Span};
 
@@ -90,6 +90,8 @@ fn check(listener: &Field<file::Listener>, binds: &mut Binds, problems: &mut Pro
         allow_trace: file.allow_trace.value,
         abort_on_close: file.abort_on_close.value,
         health_path: written(&file.health_path).and_then(|path| check_health_path(path, problems)),
+        redirect: written(&file.redirect).and_then(|target| check_redirect(&target, problems)),
+        hsts: check_hsts(&file.hsts.value, problems),
     })
 }
 
@@ -135,6 +137,43 @@ fn check_health_path(path: Field<String>, problems: &mut Problems<'_>) -> Option
         .error(path.span.as_ref(), format!("`{}` is no path", path.value))
         .hint("begin with `/`, without spaces and query: `\"/plimsoll/health\"`");
     None
+}
+
+/// `https`, or `https:PORT`.
+fn check_redirect(target: &Field<String>, problems: &mut Problems<'_>) -> Option<Redirect> {
+    let (scheme, port) = target.value.split_once(':').unwrap_or((&target.value, "443"));
+    match port.parse::<u16>() {
+        Ok(port) if scheme == "https" && port > 0 => {
+            return Some(Redirect { port: Some(port).filter(|port| *port != 443) });
+        }
+        _ => {}
+    }
+    problems
+        .error(target.span.as_ref(), format!("`redirect` cannot be `\"{}\"`", target.value))
+        .hint("write `\"https\"`, or with the port that clients connect to `\"https:8443\"`");
+    None
+}
+
+fn check_hsts(file: &file::Hsts, problems: &mut Problems<'_>) -> Option<Hsts> {
+    /// What the lists of browsers ask for, in seconds.
+    const YEAR: u64 = 31_536_000;
+    let (include_subdomains, preload) = (file.include_subdomains.value, file.preload.value);
+    let Some(max_age) = file.max_age.value else {
+        for (key, switch) in [("include_subdomains", &file.include_subdomains), ("preload", &file.preload)] {
+            if switch.value && !file.max_age.is_written() {
+                problems
+                    .error(switch.span.as_ref(), format!("`{key}` without `max_age` says nothing"))
+                    .hint("add `max_age = \"8760h\"`, which is a year");
+            }
+        }
+        return None;
+    };
+    if preload && (!include_subdomains || max_age.as_secs() < YEAR) {
+        problems
+            .error(file.preload.span.as_ref(), "`preload` needs `include_subdomains = true` and a `max_age` of a year")
+            .hint("set both (`max_age = \"8760h\"`), or leave `preload` out: browsers do not list such hosts");
+    }
+    Some(Hsts { max_age, include_subdomains, preload })
 }
 
 /// Addresses that are taken by this configuration.

@@ -8,12 +8,14 @@ use tokio::time::Instant;
 use super::record::Record;
 use super::{Asked, Exchange};
 use crate::cause::Cause;
+use crate::config::model::Redirect;
 use crate::connection::After;
+use crate::http::admit::Admitted;
 use crate::http::body::{Encoding, Pipe, PipeError};
 use crate::http::date::HttpDate;
 use crate::http::rescue::{self, Rescue};
 use crate::http::trace_id::TraceId;
-use crate::http::{Refusal, max_forwards};
+use crate::http::{Refusal, max_forwards, redirect};
 use crate::http1::framing::{BodyLength, Persistence};
 use crate::http1::head::{Head, Method, Version};
 use crate::snapshot::Readiness;
@@ -36,7 +38,9 @@ impl<'a> Exchange<'a> {
             format!("HTTP/1.1 {status} {reason}\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\nDate: ")
                 .as_bytes(),
             date.text(),
-            format!("\r\nCache-Control: no-store\r\nConnection: {connection}\r\n\r\n").as_bytes(),
+            format!("\r\nCache-Control: no-store\r\nConnection: {connection}\r\n").as_bytes(),
+            self.hsts(),
+            b"\r\n",
             if asked.method == Method::Head { b"" } else { text.as_bytes() },
         ] {
             out.extend_from_slice(part);
@@ -56,8 +60,32 @@ impl<'a> Exchange<'a> {
         let stay = self.stays(persistence, body);
         let mut out = self.worker.buffers.take();
         let persistence = if stay { Persistence::KeepAlive } else { Persistence::Close };
-        max_forwards::write_answer(&mut out, head, persistence, &self.date());
+        max_forwards::write_answer(&mut out, head, persistence, self.hsts(), &self.date());
         record.status = 200;
+        self.write_own(out, stay, body, record).await
+    }
+
+    /// 308 to `https`, where this listener sends what came without TLS.
+    pub(super) async fn redirect(
+        &mut self,
+        redirect: Redirect,
+        head: &Head,
+        admitted: &Admitted,
+        body: &mut Pipe,
+        record: &mut Record<'a>,
+    ) -> After {
+        let stay = self.stays(admitted.persistence, body);
+        let persistence = if stay { Persistence::KeepAlive } else { Persistence::Close };
+        let mut out = self.worker.buffers.take();
+        let date = self.date();
+        if let Err(refusal) =
+            redirect::write_answer(&mut out, redirect, head, admitted, persistence, self.hsts(), &date)
+        {
+            self.worker.buffers.give(out);
+            return self.refuse(&refusal, Some(head), record).await;
+        }
+        self.listener.stats.of(self.worker.id).redirected.increment();
+        record.status = 308;
         self.write_own(out, stay, body, record).await
     }
 
@@ -83,6 +111,7 @@ impl<'a> Exchange<'a> {
             method: asked.method,
             persistence: if stay { Persistence::KeepAlive } else { Persistence::Close },
             retry_after: None,
+            lines: self.hsts(),
             trace_id: &record.trace_id,
             date: &date,
         };
@@ -112,6 +141,11 @@ impl<'a> Exchange<'a> {
         let after = self.refuse(&refusal, None, &mut record).await;
         self.finish(&record, None);
         after
+    }
+
+    /// The line of `Strict-Transport-Security`; empty where none goes out.
+    pub(super) fn hsts(&self) -> &'a [u8] {
+        if self.secure { &self.listener.hsts } else { b"" }
     }
 
     /// Whether the connection can go on after an answer of our own.

@@ -22,11 +22,11 @@ use relay::{EndBy, end_by, response_cause};
 
 use super::admit::{self, Admitted};
 use super::body::{Encoding, Pipe};
-use super::forwarded::{self, Peer};
+use super::forwarded::{self, Peer, Scheme};
 use super::max_forwards::{self, Onward};
 use super::rescue::{self};
 use super::trace_id::{self};
-use super::{Refusal, hop_by_hop, imitation, via};
+use super::{Refusal, hop_by_hop, hsts, imitation, via};
 use crate::cause::Cause;
 use crate::config::model;
 use crate::connection::{After, Client, Presence};
@@ -52,7 +52,9 @@ pub async fn serve(worker: &Worker, client: &mut Client, alarm: &Alarm) -> After
     let presence = client.refresh(&worker.view());
     let stay = presence == Presence::Listed && !worker.draining();
     let Client { stream, address, peer, ahead, ended, listener, .. } = client;
-    let mut exchange = Exchange { worker, alarm, listener, stream, address: *address, peer, ahead, ended, stay };
+    let secure = peer.scheme() == Scheme::Https;
+    let mut exchange =
+        Exchange { worker, alarm, listener, stream, address: *address, peer, ahead, ended, stay, secure };
     match read {
         Ok((head, begun)) => exchange.run(head, begun).await,
         Err(Unread::Gone) => After::Close,
@@ -73,6 +75,8 @@ struct Exchange<'a> {
     ended: &'a mut bool,
     /// Whether the connection may go on afterwards, as far as the listener and the process are concerned.
     stay: bool,
+    /// Whether the request came by TLS: over this connection or, if the peer is believed that, over its client's.
+    secure: bool,
 }
 
 /// What the head of a request said, as far as the answer depends on it.
@@ -122,6 +126,7 @@ impl<'a> Exchange<'a> {
         record: &mut Record<'a>,
     ) -> After {
         let settings = &self.listener.settings;
+        self.secure = self.peer.is_secure(head);
         // What came behind the head: the body's first part, or the next request.
         if let Err(error) = body.begin(head.rest()) {
             let refusal = body_refusal(&error);
@@ -136,7 +141,16 @@ impl<'a> Exchange<'a> {
             Err(refusal) => return self.refuse(&refusal, Some(head), record).await,
         }
         // By what the client asked for, before any rewriting.
-        let Some(route) = self.listener.routes.find(head.text(admitted.host), admitted.path(head)) else {
+        let route = self.listener.routes.find(head.text(admitted.host), admitted.path(head));
+        // Behind the look-up: a route that names this listener is served here as it is.
+        if let Some(redirect) = settings.redirect
+            && !self.secure
+            && route.is_none_or(|route| !route.named_here)
+        {
+            record.route = route.map(|route| &**route);
+            return self.redirect(redirect, head, admitted, body, record).await;
+        }
+        let Some(route) = route else {
             let refusal = Refusal { cause: Cause::NoRoute, status: 404, detail: "no route for this host and path" };
             return self.rescue(&refusal, None, Asked::of(head, admitted.persistence), body, &[], record).await;
         };
@@ -236,6 +250,7 @@ impl<'a> Exchange<'a> {
         let upstream_stays = framing::persistence(&head) == Persistence::KeepAlive;
         hop_by_hop::response(&mut head, if switching { hop_by_hop::Upgrade::Keep } else { hop_by_hop::Upgrade::Drop });
         via::response(&mut head);
+        hsts::response(&mut head, self.hsts());
         {
             let mut date = worker.date.borrow_mut();
             if !head.has(Name::Date) {

@@ -58,6 +58,8 @@ metrics! {
         "Client connections accepted.";
     LISTENER_EVICTED = Counter "plimsoll_listener_connections_evicted_total" ["listener"]
         "Idle client connections closed to make room for others.";
+    LISTENER_REDIRECTED = Counter "plimsoll_listener_requests_redirected_total" ["listener"]
+        "Requests without TLS that were answered with 308 to https.";
     LISTENER_CLIENT_ERRORS = Counter "plimsoll_listener_client_errors_total" ["listener"]
         "Client connections that ended in a TCP or framing error of the client's.";
 

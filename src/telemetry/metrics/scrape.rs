@@ -220,6 +220,7 @@ impl Scrape {
             self.gauge(&names::LISTENER_CONNECTIONS, &labels, stats.sum(|shard| &shard.open) as f64);
             self.counter(&names::LISTENER_ACCEPTED, &labels, stats.sum(|shard| &shard.accepted));
             self.counter(&names::LISTENER_EVICTED, &labels, stats.sum(|shard| &shard.evicted));
+            self.counter(&names::LISTENER_REDIRECTED, &labels, stats.sum(|shard| &shard.redirected));
             self.counter(&names::LISTENER_CLIENT_ERRORS, &labels, stats.sum(|shard| &shard.client_errors));
         }
     }

@@ -40,6 +40,10 @@ pub enum Cause {
     ResponseHeaderTimeout,
     /// The response body made no progress for `response_body_timeout`.
     ResponseBodyTimeout,
+    /// The instance took no byte of the request for `request_write_timeout`.
+    RequestWriteTimeout,
+    /// Neither side of an upgraded connection said anything for `upgrade_idle_timeout`.
+    UpgradeIdleTimeout,
     /// The instance was ejected while the request waited for its response head.
     Ejected,
     /// The request is malformed or ambiguous.
@@ -66,7 +70,7 @@ pub enum Cause {
 
 impl Cause {
     /// Every cause, in the order of the discriminants: index with `cause as usize`.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 29] = [
         Self::NoRoute,
         Self::NoEligibleInstance,
         Self::Draining,
@@ -83,6 +87,8 @@ impl Cause {
         Self::UpstreamBadResponse,
         Self::ResponseHeaderTimeout,
         Self::ResponseBodyTimeout,
+        Self::RequestWriteTimeout,
+        Self::UpgradeIdleTimeout,
         Self::Ejected,
         Self::ClientBadRequest,
         Self::NotImplemented,
@@ -119,6 +125,8 @@ impl Cause {
             Self::UpstreamBadResponse => "upstream_bad_response",
             Self::ResponseHeaderTimeout => "response_header_timeout",
             Self::ResponseBodyTimeout => "response_body_timeout",
+            Self::RequestWriteTimeout => "request_write_timeout",
+            Self::UpgradeIdleTimeout => "upgrade_idle_timeout",
             Self::Ejected => "ejected",
             Self::ClientBadRequest => "client_bad_request",
             Self::NotImplemented => "not_implemented",

@@ -207,23 +207,19 @@ impl<'a, 'c> Attempt<'a, 'c> {
         }
         let expecting = self.expecting();
         let stalled_client = self.sending && self.body.wait() == Wait::Source && !expecting;
-        alarm.set(
-            self.moved_at
-                + if stalled_client {
-                    self.client.body_timeout
-                } else if self.sending && !expecting {
-                    self.settings.request_write_timeout
-                } else {
-                    self.settings.response_head_timeout
-                },
-        );
+        let (timeout, cause) = if stalled_client {
+            (self.client.body_timeout, Cause::RequestBodyTimeout)
+        } else if self.sending && !expecting {
+            (self.settings.request_write_timeout, Cause::RequestWriteTimeout)
+        } else {
+            (self.settings.response_head_timeout, Cause::ResponseHeaderTimeout)
+        };
+        alarm.set(self.moved_at + timeout);
         alarm.poll_ring(context).map(|ring| {
             Err(match ring {
-                Ring::Deadline | Ring::Close | Ring::Published if stalled_client => {
-                    AttemptError::Client(Cause::RequestBodyTimeout)
-                }
+                Ring::Deadline | Ring::Close | Ring::Published if stalled_client => AttemptError::Client(cause),
                 Ring::Deadline | Ring::Close | Ring::Published => {
-                    AttemptError::Failed { failure: Failure::Timeout, cause: Cause::ResponseHeaderTimeout }
+                    AttemptError::Failed { failure: Failure::Timeout, cause }
                 }
                 Ring::Ejected => AttemptError::Failed { failure: Failure::Ejected, cause: Cause::Ejected },
             })

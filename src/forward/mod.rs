@@ -46,6 +46,8 @@ pub struct Request<'a> {
     pub upgrade: Option<&'a [u8]>,
     /// When its first byte came: `retry.deadline` counts from here.
     pub begun: Instant,
+    /// When its head was whole.
+    pub whole: Instant,
 }
 
 /// What happened on the way, for log and metrics; filled in as it happens.
@@ -59,7 +61,7 @@ pub struct Trail<'a> {
     pub queue: Duration,
     /// Time to get a connection, over all attempts.
     pub connect: Duration,
-    /// From the first byte of the request to the response head.
+    /// From the beginning of the last attempt's sending, on a connection that was there, to the response head.
     pub first_byte: Option<Duration>,
 }
 
@@ -143,7 +145,7 @@ pub async fn forward<'a>(
         trail.attempts += 1;
         let instance = guard.instance();
         let shard = instance.stats.of(worker.id);
-        let picked_at = if trail.attempts == 1 && trail.queue.is_zero() { request.begun } else { Instant::now() };
+        let picked_at = if trail.attempts == 1 && trail.queue.is_zero() { request.whole } else { Instant::now() };
         alarm.attempt(Some(instance));
         let connected = connection(worker, alarm, pool, instance, request.method, memory.fresh, picked_at);
         let mut connection = match unless_left(client, body, connected).await? {
@@ -166,8 +168,10 @@ pub async fn forward<'a>(
                 continue;
             }
         };
+        let mut sent_at = picked_at;
         if !connection.reused {
-            trail.connect += picked_at.elapsed();
+            sent_at = Instant::now();
+            trail.connect += sent_at - picked_at;
         }
         body.head(head_for(worker, pool, member, request));
         let result =
@@ -178,8 +182,9 @@ pub async fn forward<'a>(
         let (failure, cause) = match result {
             Ok(answer) => {
                 let answered_at = Instant::now();
-                trail.first_byte = Some(answered_at - request.begun);
-                shard.first_byte.observe(answered_at - picked_at);
+                let first_byte = answered_at - sent_at;
+                trail.first_byte = Some(first_byte);
+                shard.first_byte.observe(first_byte);
                 count(pool, worker, memory.reason, RetryOutcome::Answered);
                 judge_status(pool, instance, answer.head.status());
                 return Ok(Forwarded { answer, member, guard, connection, picked_at, answered_at });

@@ -40,7 +40,11 @@ pub const fn status(cause: Cause) -> u16 {
         | Cause::QueueTimeout
         | Cause::QueueFull
         | Cause::Overload => 503,
-        Cause::ConnectTimeout | Cause::ResponseHeaderTimeout | Cause::ResponseBodyTimeout => 504,
+        Cause::ConnectTimeout
+        | Cause::ResponseHeaderTimeout
+        | Cause::ResponseBodyTimeout
+        | Cause::RequestWriteTimeout
+        | Cause::UpgradeIdleTimeout => 504,
         Cause::LoopDetected => 508,
     }
 }
@@ -59,6 +63,8 @@ pub const fn proxy_error(cause: Cause) -> &'static str {
         Cause::UpstreamClosedEarly => "http_response_incomplete",
         Cause::UpstreamBadResponse => "http_protocol_error",
         Cause::ResponseHeaderTimeout | Cause::ResponseBodyTimeout => "http_response_timeout",
+        Cause::RequestWriteTimeout => "connection_write_timeout",
+        Cause::UpgradeIdleTimeout => "connection_read_timeout",
         Cause::ClientBadRequest
         | Cause::NotImplemented
         | Cause::RequestHeaderTimeout
@@ -267,6 +273,8 @@ mod tests {
             ("upstream_bad_response", 502, "http_protocol_error"),
             ("response_header_timeout", 504, "http_response_timeout"),
             ("response_body_timeout", 504, "http_response_timeout"),
+            ("request_write_timeout", 504, "connection_write_timeout"),
+            ("upgrade_idle_timeout", 504, "connection_read_timeout"),
             ("ejected", 502, "destination_unavailable"),
             ("client_bad_request", 400, "http_request_error"),
             ("not_implemented", 501, "http_request_error"),

@@ -53,7 +53,7 @@ pub struct AccessRecord<'a> {
     pub queue: Option<Duration>,
     /// Making connections, over all attempts; zero on a kept one.
     pub connect: Option<Duration>,
-    /// From the first byte of the request to the response head.
+    /// From the beginning of the last attempt's sending, on a connection that was there, to the response head.
     pub first_byte: Option<Duration>,
     /// From the first byte of the request to the last of the response.
     pub total: Duration,

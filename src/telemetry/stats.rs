@@ -170,7 +170,7 @@ pub struct InstanceShard {
     pub errors: PerCause,
     /// Time to make a connection.
     pub connect: Histogram,
-    /// From the whole request head sent to the first byte of the response.
+    /// From the beginning of sending, on a connection that was there, to the response head.
     pub first_byte: Histogram,
     /// From the pick to the last byte of the response.
     pub total: Histogram,

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::wait::seconds;
+use crate::support::wait::{millis, pause, seconds};
 use crate::support::{Config, Instance};
 
 #[test]
@@ -158,4 +158,22 @@ fn strange_bytes_in_a_path_cannot_forge_a_line() {
     for line in proxy.lines() {
         serde_json::from_str::<Value>(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
     }
+}
+
+#[test]
+fn timers_of_the_access_log_follow_each_other_and_mean_what_the_metrics_mean() {
+    let api = Instance::named("a").slow(millis(300));
+    let proxy = Config::of(&[&api]).start();
+    let mut client = proxy.connect();
+    client.send("GET /timed HTTP/1.1\r\n");
+    pause(millis(300));
+    client.send("Host: a\r\n\r\n");
+    assert_eq!(client.response().status(), 200);
+    let line = proxy.wait_access("/timed");
+    let timer = |key: &str| line[key].as_f64().unwrap_or_else(|| panic!("{key} in {line:#}"));
+    assert!(timer("headers") > 0.25 && timer("first_byte") > 0.29, "{line:#}");
+    let parts: f64 = ["headers", "queue", "connect", "first_byte"].map(timer).iter().sum();
+    assert!(parts <= timer("total"), "{parts} s in {line:#}");
+    let counted = proxy.metric("plimsoll_upstream_duration_seconds_sum", &[("phase", "first_byte")]);
+    assert!((counted - timer("first_byte")).abs() < 0.001, "{counted} s in the metric, {line:#}");
 }

@@ -88,6 +88,7 @@ fn upgraded_connection_ends_after_its_idle_limit() {
     let begin = tokio::time::Instant::now();
     drop(client.wire.read_to_end());
     assert!((millis(900)..seconds(4)).contains(&begin.elapsed()), "{:?}", begin.elapsed());
+    assert_eq!(proxy.wait_access("/chat")["cause"], "upgrade_idle_timeout");
 }
 
 #[test]

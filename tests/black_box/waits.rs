@@ -1,9 +1,11 @@
 //! Slow and silent clients: each wait has its limit.
 
+use std::io::Write as _;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::support::instance::Then;
 use crate::support::wait::{millis, pause, seconds};
 use crate::support::{Config, Instance};
 
@@ -90,6 +92,32 @@ fn client_that_takes_no_byte_of_its_response_is_cut_off() {
     client.send("GET /unread HTTP/1.1\r\nHost: a\r\n\r\n");
     let line = proxy.wait_access("/unread");
     assert_eq!(line["cause"], "client_too_slow");
+}
+
+#[test]
+fn instance_that_takes_no_byte_of_a_request_has_a_cause_of_its_own() {
+    let api = Instance::named("a").serving(|_exchange| {
+        // Neither reads nor answers.
+        pause(seconds(5));
+        Ok(Then::Close)
+    });
+    let proxy = Config::of(&[&api])
+        .connection("request_write_timeout", "\"500ms\"")
+        .connection("response_head_timeout", "\"30s\"")
+        .start();
+    let mut client = proxy.connect();
+    let sending = client.wire.stream().try_clone().expect("a second handle");
+    let sender = std::thread::spawn(move || {
+        let mut sending = sending;
+        let head = "POST /untaken HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\n\r\n";
+        // Ends when the proxy has given up.
+        drop(sending.write_all(head.as_bytes()).and_then(|()| sending.write_all(&vec![b'x'; 100_000_000])));
+    });
+    let answer = client.response();
+    assert_eq!((answer.status(), answer.cause().as_str()), (504, "request_write_timeout"));
+    assert_eq!(proxy.wait_access("/untaken")["cause"], "request_write_timeout");
+    drop(client);
+    sender.join().expect("a sender");
 }
 
 #[test]

@@ -198,6 +198,7 @@ pub(super) fn detail(cause: Cause) -> &'static str {
         Cause::QueueFull | Cause::Overload => "too many requests are waiting",
         Cause::ConnectRefused | Cause::ConnectTimeout | Cause::ConnectReset => "no instance could be reached",
         Cause::ResponseHeaderTimeout => "the instance did not answer in time",
+        Cause::RequestWriteTimeout => "the instance did not take the request in time",
         Cause::UpstreamBadResponse => "the instance sent something that is not HTTP",
         Cause::RequestTooLarge => "the request body is too large",
         Cause::RequestBodyTimeout => "the request body did not arrive in time",

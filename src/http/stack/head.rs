@@ -24,8 +24,17 @@ pub(super) enum Unread {
     Refused(Refusal, Instant),
 }
 
-/// Reads one request head. Returns it with the time of its first byte.
-pub(super) async fn read_head(worker: &Worker, client: &mut Client, alarm: &Alarm) -> Result<(Head, Instant), Unread> {
+/// When a head came.
+#[derive(Clone, Copy)]
+pub(super) struct Arrival {
+    /// Its first byte.
+    pub(super) begun: Instant,
+    /// Its last byte.
+    pub(super) whole: Instant,
+}
+
+/// Reads one request head.
+pub(super) async fn read_head(worker: &Worker, client: &mut Client, alarm: &Alarm) -> Result<(Head, Arrival), Unread> {
     let settings = &client.listener.settings;
     let limits = HeadLimits {
         bytes_max: settings.request_head_bytes_max,
@@ -37,6 +46,7 @@ pub(super) async fn read_head(worker: &Worker, client: &mut Client, alarm: &Alar
     let mut buffer = if client.ahead.is_empty() { worker.buffers.take() } else { std::mem::take(&mut client.ahead) };
     let mut scanner = HeadScanner::request();
     let mut asked = false;
+    let mut reads = 0;
     let refused = |error: HeadError| Unread::Refused(error.into(), begun);
     loop {
         if !buffer.is_empty() {
@@ -44,7 +54,11 @@ pub(super) async fn read_head(worker: &Worker, client: &mut Client, alarm: &Alar
                 Ok(Scan::Complete { start, end }) => {
                     let storage = worker.buffers.take_head();
                     let head = Head::request_in(storage, buffer, start, end, limits.fields_max);
-                    return head.map(|head| (head, begun)).map_err(|(error, _buffer)| refused(error));
+                    // Nearly every head is there with its first byte: no second look at the clock for those.
+                    let whole = if reads > 1 { Instant::now() } else { begun };
+                    return head
+                        .map(|head| (head, Arrival { begun, whole }))
+                        .map_err(|(error, _buffer)| refused(error));
                 }
                 Ok(Scan::Partial { begun: false }) if buffer.ends_with(b"\n") => {
                     worker.buffers.give(buffer);
@@ -58,7 +72,7 @@ pub(super) async fn read_head(worker: &Worker, client: &mut Client, alarm: &Alar
         let stream = &mut client.stream;
         let read = std::future::poll_fn(|context| poll_read_buf(Pin::new(&mut *stream), context, &mut buffer));
         match alarm.run(deadline, read).await {
-            Ok(Ok(1..)) => {}
+            Ok(Ok(1..)) => reads += 1,
             Ok(Ok(0) | Err(_)) => {
                 worker.buffers.give(buffer);
                 return Err(Unread::Gone);

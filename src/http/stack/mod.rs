@@ -16,7 +16,7 @@ use std::time::SystemTime;
 use tokio::time::Instant;
 
 use answers::{body_refusal, detail};
-use head::{Unread, read_head};
+use head::{Arrival, Unread, read_head};
 use record::Record;
 use relay::{EndBy, end_by, response_cause};
 
@@ -37,7 +37,6 @@ use crate::http1::head::{Head, Method, Version};
 use crate::http1::name::Name;
 use crate::pool::Pool;
 use crate::snapshot::{ListenerView, RouteView};
-use crate::telemetry::access::{self};
 use crate::telemetry::stats::status_class;
 use crate::wire::Wire;
 use crate::worker::Worker;
@@ -56,7 +55,7 @@ pub async fn serve(worker: &Worker, client: &mut Client, alarm: &Alarm) -> After
     let mut exchange =
         Exchange { worker, alarm, listener, stream, address: *address, peer, ahead, ended, stay, secure };
     match read {
-        Ok((head, begun)) => exchange.run(head, begun).await,
+        Ok((head, arrival)) => exchange.run(head, arrival).await,
         Err(Unread::Gone) => After::Close,
         Err(Unread::Blank) => After::KeepAlive,
         Err(Unread::Refused(refusal, begun)) => exchange.refuse_unread(refusal, begun).await,
@@ -96,14 +95,12 @@ impl<'h> Asked<'h> {
 
 impl<'a> Exchange<'a> {
     /// The walk of a request, in its order.
-    async fn run(&mut self, mut head: Head, begun: Instant) -> After {
+    async fn run(&mut self, mut head: Head, arrival: Arrival) -> After {
         let worker = self.worker;
         // Before anything can be refused, so that each answer and each line of log has an id.
         let trace_id = trace_id::apply(&mut head, &mut worker.random.borrow_mut());
-        let mut record = Record::new(begun, trace_id);
-        if access::enabled() {
-            record.headers = begun.elapsed();
-        }
+        let mut record = Record::new(arrival.begun, trace_id);
+        record.headers = arrival.whole - arrival.begun;
         let after = match admit::admit(&mut head, &self.listener.settings) {
             Ok(admitted) => {
                 let mut body = self.body(&admitted);
@@ -206,6 +203,7 @@ impl<'a> Exchange<'a> {
             method: asked.method,
             upgrade,
             begun: record.begun,
+            whole: record.begun + record.headers,
         };
         let mut side = self.side(asked.version, Vec::new());
         side.expects_continue = admitted.expects_continue;

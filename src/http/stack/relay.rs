@@ -96,7 +96,7 @@ impl Exchange<'_> {
                 moved_at = alarm.now();
             }
             alarm.set(moved_at + settings.upgrade_idle_timeout);
-            alarm.poll_ring(context).map(|_ring| Err(Cause::ResponseBodyTimeout))
+            alarm.poll_ring(context).map(|_ring| Err(Cause::UpgradeIdleTimeout))
         })
         .await;
         alarm.clear();

@@ -68,7 +68,7 @@ metrics! {
     UPSTREAM_ERRORS = Counter "plimsoll_upstream_errors_total" ["pool", "instance", "cause"]
         "Attempts that failed, by cause.";
     UPSTREAM_DURATION = Histogram "plimsoll_upstream_duration_seconds" ["pool", "instance", "phase"]
-        "Time of attempts: making a connection, until the first byte of the response, in total.";
+        "Time of attempts: making a connection, from then to the response head, in total from the pick on.";
     UPSTREAM_IN_FLIGHT = Gauge "plimsoll_upstream_in_flight" ["pool", "instance"]
         "Requests sent to the instance whose response body has not ended.";
     UPSTREAM_CONNECTIONS = Gauge "plimsoll_upstream_connections" ["pool", "instance", "state"]

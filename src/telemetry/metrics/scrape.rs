@@ -22,7 +22,7 @@ use crate::telemetry::stats::{
 };
 
 /// Causes that an attempt can fail with: shown from the start, so that the first one is an increase of a known series.
-const ATTEMPT_CAUSES: [Cause; 9] = [
+const ATTEMPT_CAUSES: [Cause; 10] = [
     Cause::ConnectRefused,
     Cause::ConnectTimeout,
     Cause::ConnectReset,
@@ -31,6 +31,7 @@ const ATTEMPT_CAUSES: [Cause; 9] = [
     Cause::UpstreamBadResponse,
     Cause::ResponseHeaderTimeout,
     Cause::ResponseBodyTimeout,
+    Cause::RequestWriteTimeout,
     Cause::Ejected,
 ];
 

@@ -13,6 +13,7 @@ pub mod connection;
 pub mod forward;
 pub mod http;
 pub mod http1;
+pub mod http2;
 pub mod listener;
 pub mod pool;
 pub mod route;

@@ -1,4 +1,4 @@
-//! What the bytes of a client or of an instance go through: a socket, alone or below TLS.
+//! What the bytes of a client or of an instance go through: a socket, alone or below TLS, or one stream of HTTP/2.
 //!
 //! One type for all of them, so that whatever moves messages is written once; the choice costs one branch. Writing is not
 //! sending here: TLS keeps what the socket did not take, so that whoever has written all must flush.
@@ -13,6 +13,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
+use crate::http2::stream::Stream;
+
 /// A connection as a stream of bytes.
 #[derive(Debug)]
 pub enum Wire {
@@ -20,6 +22,8 @@ pub enum Wire {
     Plain(TcpStream),
     /// Encrypted, after the handshake. Boxed: an idle plain connection must stay small.
     Tls(Box<TlsStream<TcpStream>>),
+    /// The body of one message, and the one that answers it. The connection below belongs to somebody else.
+    H2(Box<Stream>),
 }
 
 /// What has happened on a connection on which nobody waits for anything.
@@ -34,16 +38,18 @@ pub enum Quiet {
 }
 
 impl Wire {
-    /// The socket below.
-    fn socket(&self) -> &TcpStream {
+    /// The socket below, if it is ours alone.
+    fn socket(&self) -> Option<&TcpStream> {
         match self {
-            Self::Plain(socket) => socket,
-            Self::Tls(stream) => stream.get_ref().0,
+            Self::Plain(socket) => Some(socket),
+            Self::Tls(stream) => Some(stream.get_ref().0),
+            Self::H2(_) => None,
         }
     }
 
     /// Waits until reading is worth while: there are bytes, an end, or an error. Below TLS it may turn out that what came
-    /// was not for us, so that the read has to wait again.
+    /// was not for us, so that the read has to wait again. On a stream of HTTP/2 it is asked when the body has come, so that
+    /// only a reset can follow.
     ///
     /// # Errors
     /// The connection is broken.
@@ -58,6 +64,7 @@ impl Wire {
                 };
                 if holds { Poll::Ready(Ok(())) } else { stream.get_ref().0.poll_read_ready(context) }
             }
+            Self::H2(stream) => stream.poll_reset(context).map(Err),
         }
     }
 
@@ -80,16 +87,18 @@ impl Wire {
                     quiet_below(socket, session)
                 }
             },
+            // Nothing can follow a message here.
+            Self::H2(_) => Quiet::Ended,
         }
     }
 
     /// How the kernel ends the connection when it is dropped: `None`, in order, after all that was written; zero, at once,
-    /// so that the peer sees that something is missing.
+    /// so that the peer sees that something is missing. A stream of HTTP/2 that is dropped before its end is reset anyway.
     ///
     /// # Errors
     /// The connection is broken already.
     pub fn set_linger(&self, linger: Option<Duration>) -> io::Result<()> {
-        socket2::SockRef::from(self.socket()).set_linger(linger)
+        self.socket().map_or(Ok(()), |socket| socket2::SockRef::from(socket).set_linger(linger))
     }
 }
 
@@ -129,6 +138,7 @@ impl AsyncRead for Wire {
         match self.get_mut() {
             Self::Plain(socket) => Pin::new(socket).poll_read(context, buffer),
             Self::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
+            Self::H2(stream) => Pin::new(&mut **stream).poll_read(context, buffer),
         }
     }
 }
@@ -139,6 +149,7 @@ impl AsyncWrite for Wire {
         match self.get_mut() {
             Self::Plain(socket) => Pin::new(socket).poll_write(context, bytes),
             Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::H2(stream) => Pin::new(&mut **stream).poll_write(context, bytes),
         }
     }
 
@@ -151,6 +162,7 @@ impl AsyncWrite for Wire {
         match self.get_mut() {
             Self::Plain(socket) => Pin::new(socket).poll_write_vectored(context, slices),
             Self::Tls(stream) => Pin::new(stream).poll_write_vectored(context, slices),
+            Self::H2(stream) => Pin::new(&mut **stream).poll_write_vectored(context, slices),
         }
     }
 
@@ -163,6 +175,7 @@ impl AsyncWrite for Wire {
         match self.get_mut() {
             Self::Plain(_) => Poll::Ready(Ok(())),
             Self::Tls(stream) => Pin::new(stream).poll_flush(context),
+            Self::H2(stream) => Pin::new(&mut **stream).poll_flush(context),
         }
     }
 
@@ -170,6 +183,7 @@ impl AsyncWrite for Wire {
         match self.get_mut() {
             Self::Plain(socket) => Pin::new(socket).poll_shutdown(context),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::H2(stream) => Pin::new(&mut **stream).poll_shutdown(context),
         }
     }
 }

@@ -5,8 +5,20 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 /// Modules in which requests are served. They read the snapshot and know nothing of how it is made.
-const DATA_SIDE: [&str; 11] =
-    ["worker", "connection", "forward", "http", "http1", "listener", "pool", "route", "upstream", "wire", "cause"];
+const DATA_SIDE: [&str; 12] = [
+    "worker",
+    "connection",
+    "forward",
+    "http",
+    "http1",
+    "http2",
+    "listener",
+    "pool",
+    "route",
+    "upstream",
+    "wire",
+    "cause",
+];
 
 /// Control side and file formats, which the data side must not know.
 const CONTROL_SIDE: [&str; 11] = [
@@ -24,8 +36,9 @@ const CONTROL_SIDE: [&str; 11] = [
 ];
 
 /// Decide, and do nothing else: what they need comes in as arguments.
-const PURE: [&str; 9] = [
+const PURE: [&str; 10] = [
     "src/http1/",
+    "src/http2/head.rs",
     "src/route/",
     "src/pool/balance/",
     "src/health/state.rs",

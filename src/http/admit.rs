@@ -135,7 +135,7 @@ fn host_and_target(head: &Head, method: Method) -> Result<(Span, Span, target::T
     let field = match head.first_span(Name::Host) {
         Some(field) if head.all(Name::Host).nth(1).is_none() => Some(field),
         Some(_) => return Err(Refusal::bad_request("Host is there twice")),
-        None if head.version() == Version::Http11 => return Err(Refusal::bad_request("Host is missing")),
+        None if head.version() != Version::Http10 => return Err(Refusal::bad_request("Host is missing")),
         None => None,
     };
     let mut authority = field.unwrap_or_default();

@@ -149,7 +149,7 @@ pub(super) fn is_forbidden_upgrade(value: &[u8]) -> bool {
 
 /// Whether the request asks for an upgrade (RFC 9110 section 7.8): HTTP/1.0 has none, and `Connection` must name it.
 pub(super) fn asks_for_upgrade(head: &Head) -> bool {
-    head.has(Name::Upgrade) && head.version() == Version::Http11 && head.connection().names.contains(Name::Upgrade)
+    head.has(Name::Upgrade) && head.version() != Version::Http10 && head.connection().names.contains(Name::Upgrade)
 }
 
 #[cfg(test)]

@@ -43,6 +43,7 @@ fn add(head: &mut Head) {
     head.add_lines(match head.version() {
         Version::Http10 => b"Via: 1.0 plimsoll\r\n",
         Version::Http11 => b"Via: 1.1 plimsoll\r\n",
+        Version::Http2 => b"Via: 2.0 plimsoll\r\n",
     });
 }
 

@@ -340,9 +340,14 @@ impl ChunkedDecoder {
 
 /// Whether a recipient could take this line for one of the dropped ones. CGI and its heirs do not tell `_` from `-`.
 fn trailer_is_dropped(line: &[u8]) -> bool {
-    let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
+    !passes_as_trailer(line.split(|byte| *byte == b':').next().unwrap_or_default())
+}
+
+/// Whether a trailer of this name is passed on (RFC 9110 §6.5.1).
+#[must_use]
+pub fn passes_as_trailer(name: &[u8]) -> bool {
     let name: Vec<u8> = name.iter().map(|byte| if *byte == b'_' { b'-' } else { *byte }).collect();
-    TRAILERS_DROPPED.contains(Name::recognise(&name))
+    !TRAILERS_DROPPED.contains(Name::recognise(&name))
 }
 
 #[cfg(test)]

@@ -99,16 +99,23 @@ fn note_fields(
     if !lines_end_well {
         return Err(HeadError::BareLineFeed);
     }
-    let mut connection = ConnectionOptions::default();
-    if seen.contains(Name::Connection) {
-        for field in fields.iter().filter(|field| field.name == Name::Connection) {
-            connection.read(&head[field.value.start as usize..field.value.end as usize]);
-        }
-    }
+    let connection = ConnectionOptions::of(head, fields, seen);
     Ok((seen, connection))
 }
 
 impl ConnectionOptions {
+    /// What the fields of a head say, of which `seen` are there.
+    #[inline]
+    pub(super) fn of(head: &[u8], fields: &[Field], seen: NameSet) -> Self {
+        let mut connection = Self::default();
+        if seen.contains(Name::Connection) {
+            for field in fields.iter().filter(|field| field.name == Name::Connection) {
+                connection.read(&head[field.value.start as usize..field.value.end as usize]);
+            }
+        }
+        connection
+    }
+
     fn read(&mut self, value: &[u8]) {
         if memchr::memchr(b',', value).is_none() {
             self.read_option(value);

@@ -97,7 +97,7 @@ pub fn persistence(head: &Head) -> Persistence {
     let options = head.connection();
     match head.version() {
         _ if options.close => Persistence::Close,
-        Version::Http11 => Persistence::KeepAlive,
+        Version::Http11 | Version::Http2 => Persistence::KeepAlive,
         Version::Http10 if options.keep_alive => Persistence::KeepAlive,
         Version::Http10 => Persistence::Close,
     }

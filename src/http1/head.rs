@@ -101,6 +101,23 @@ impl HeadStorage {
     pub fn fields_capacity(&self) -> usize {
         self.fields.capacity()
     }
+
+    pub(super) fn clear(&mut self) {
+        self.fields.clear();
+        self.added.clear();
+    }
+
+    pub(super) fn push(&mut self, field: Field) {
+        self.fields.push(field);
+    }
+
+    pub(super) fn last_mut(&mut self) -> Option<&mut Field> {
+        self.fields.last_mut()
+    }
+
+    pub(super) fn fields(&self) -> &[Field] {
+        &self.fields
+    }
 }
 
 // Making and taking apart.
@@ -166,8 +183,7 @@ impl Head {
         start_line: impl FnOnce(&[u8], usize) -> Result<(StartLine, Version), HeadError>,
         scanner: HeadScanner,
     ) -> Result<Self, (HeadError, Vec<u8>)> {
-        storage.fields.clear();
-        storage.added.clear();
+        storage.clear();
         let parsed = whole_head(&bytes, start, end).and_then(|(line_end, fields_start)| {
             let line = start_line(&bytes[..line_end], start)?;
             let known = parse_fields(&bytes[..end], fields_start, fields_max, &mut storage.fields)?;
@@ -190,6 +206,20 @@ impl Head {
                 Err((error, bytes))
             }
         }
+    }
+
+    /// A head whose lines a [`super::HeadBuilder`] has written: they are all of `bytes`.
+    pub(super) fn assemble(
+        bytes: Vec<u8>,
+        storage: HeadStorage,
+        line: StartLine,
+        version: Version,
+        fields_start: u32,
+        seen: NameSet,
+        connection: ConnectionOptions,
+    ) -> Self {
+        let end = bytes.len() as u32;
+        Self { bytes, end, line, version, fields_start, seen, connection, any_removed: false, storage }
     }
 
     /// Gives back the buffer and where the head ends in it.

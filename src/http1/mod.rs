@@ -10,6 +10,7 @@
 //! 3. [`framing`] decides how long the body is and whether the connection may be kept;
 //! 4. [`chunked`] takes the chunked coding off a body; [`mod@write`] puts it on, and writes heads by copying ranges.
 
+mod build;
 pub mod chunked;
 mod field;
 pub mod framing;
@@ -19,6 +20,7 @@ pub mod read;
 mod start_line;
 pub mod write;
 
+pub use build::HeadBuilder;
 pub use chunked::{ChunkedDecoder, ChunkedError, ChunkedLimits, Decoded};
 pub use framing::{BodyLength, FramingError, Persistence, persistence, request_body, response_body};
 pub use head::{ConnectionOptions, FieldRef, Head, HeadError, HeadStorage, Method, Span, Version};

@@ -62,6 +62,7 @@ impl Method {
 pub enum Version {
     Http10,
     Http11,
+    Http2,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -114,7 +115,7 @@ pub(super) fn status_line(line: &[u8], _start: usize) -> Result<(StartLine, Vers
 }
 
 /// Whether all bytes are visible ASCII. Without an early end, so that it is done sixteen bytes at a time.
-fn is_visible_ascii(text: &[u8]) -> bool {
+pub(super) fn is_visible_ascii(text: &[u8]) -> bool {
     text.iter().fold(true, |visible, byte| visible & matches!(byte, 0x21..=0x7e))
 }
 

@@ -29,6 +29,13 @@ impl Head {
         self.write_fields(out, extra);
     }
 
+    /// Appends the field lines alone, each with its CRLF.
+    pub fn write_lines(&self, out: &mut Vec<u8>) {
+        out.reserve(self.fields_bytes() + self.added().len());
+        self.kept(|lines| out.extend_from_slice(lines));
+        out.extend_from_slice(self.added());
+    }
+
     #[inline]
     fn write_fields(&self, out: &mut Vec<u8>, extra: &[u8]) {
         self.kept(|lines| out.extend_from_slice(lines));

@@ -370,8 +370,8 @@ fn body_buffer(worker: &Worker, length: BodyLength) -> Vec<u8> {
 /// What goes to the client beside the instance's own fields.
 fn extra_lines(encoding: Encoding, stay: bool, version: Version, switching: bool) -> &'static [u8] {
     match (encoding, stay, version) {
-        _ if switching => b"",
-        (Encoding::Plain, true, Version::Http11) => b"",
+        _ if switching || version == Version::Http2 => b"",
+        (Encoding::Plain, true, Version::Http11 | Version::Http2) => b"",
         (Encoding::Plain, true, Version::Http10) => b"Connection: keep-alive\r\n",
         (Encoding::Plain, false, _) => b"Connection: close\r\n",
         (Encoding::Chunked, true, _) => b"Transfer-Encoding: chunked\r\n",

@@ -66,7 +66,7 @@ pub fn parse(text: &str, path: &Path, surroundings: &dyn Surroundings) -> Result
     let mut problems = Problems::new(path, text);
     let (document, syntax_errors) = DeTable::parse_recoverable(text);
     if !syntax_errors.is_empty() {
-        return Err(Rejected { problems: syntax_problems(&syntax_errors, problems) });
+        return Err(Rejected { problems: syntax_problems(&syntax_errors, document.get_ref(), problems) });
     }
     let file = file::read(document.get_ref(), &mut problems);
     let config = check(&file, path, hash, surroundings, &mut problems);
@@ -77,8 +77,9 @@ pub fn parse(text: &str, path: &Path, surroundings: &dyn Surroundings) -> Result
     Ok(Loaded { config: Arc::new(config), warnings: problems })
 }
 
-/// What is not TOML. Nothing else is said about such a file: what the rest of it means is a guess then.
-fn syntax_problems(errors: &[toml::de::Error], mut problems: Problems<'_>) -> Vec<Problem> {
+/// What is not TOML, and what is wrong with single keys in other lines. How values fit together is not looked at: that
+/// would be a guess. After a broken `[section]` line it is even a guess what section a key is in.
+fn syntax_problems(errors: &[toml::de::Error], recovered: &DeTable<'_>, mut problems: Problems<'_>) -> Vec<Problem> {
     for error in errors {
         let message = error.message();
         let hint = if message.contains("duplicate key") {
@@ -90,7 +91,14 @@ fn syntax_problems(errors: &[toml::de::Error], mut problems: Problems<'_>) -> Ve
         };
         problems.error(error.span().as_ref(), format!("this is not TOML: {message}")).hint(hint);
     }
-    problems.into_sorted()
+    let broken: Vec<_> = problems.places().map(|place| place.line).collect();
+    if !problems.places().any(|place| place.text.trim_start().starts_with('[')) {
+        file::read(recovered, &mut problems);
+    }
+    let mut problems = problems.into_sorted();
+    let follows = |problem: &Problem| problem.place.as_ref().is_some_and(|place| broken.contains(&place.line));
+    problems.retain(|problem| problem.message.starts_with("this is not TOML") || !follows(problem));
+    problems
 }
 
 fn read_text(path: &Path) -> Result<String, Rejected> {

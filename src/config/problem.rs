@@ -106,6 +106,11 @@ impl<'a> Problems<'a> {
         Place::of(span, self.text).line
     }
 
+    /// Where those stand that have a place.
+    pub(super) fn places(&self) -> impl Iterator<Item = &Place> {
+        self.found.iter().filter_map(|(_, problem)| problem.place.as_ref())
+    }
+
     /// All of them in the order of the file.
     pub(super) fn into_sorted(mut self) -> Vec<Problem> {
         self.found.sort_by_key(|(start, _)| *start);

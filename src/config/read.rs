@@ -328,8 +328,19 @@ impl<V> Default for Named<V> {
 
 impl<V: Value> Named<V> {
     fn read_all(entries: &DeTable<'_>, entry: &Entry<'_>, problems: &mut Problems<'_>) -> Self {
+        Self::read_those(entries, |_, _| true, entry, problems)
+    }
+
+    /// Reads the entries that are `wanted`; the others have been dealt with.
+    fn read_those(
+        entries: &DeTable<'_>,
+        wanted: impl Fn(&str, &DeValue<'_>) -> bool,
+        entry: &Entry<'_>,
+        problems: &mut Problems<'_>,
+    ) -> Self {
         let mut named: Vec<_> = entries
             .iter()
+            .filter(|(name, value)| wanted(name.get_ref(), value.get_ref()))
             .filter_map(|(name, value)| {
                 let path = join(entry.path, name.get_ref());
                 let item = Entry { path: &path, value: value.get_ref(), span: value.span() };
@@ -350,15 +361,19 @@ impl<S: Section> Value for Named<S> {
             let is_list = |value: &DeValue<'_>| {
                 value.as_array().is_some_and(|items| items.iter().all(|item| item.get_ref().is_table()))
             };
-            let nameless = entries.iter().find(|(name, value)| {
-                let (name, value) = (name.get_ref().as_ref(), value.get_ref());
-                !value.is_table() && (S::NAMES.contains(&name) || !is_list(value))
-            });
-            let Some((key, _)) = nameless else { return Some(Self::read_all(entries, entry, problems)) };
-            let others = entries.values().any(|value| value.get_ref().is_table());
-            let span = if others { key.span() } else { entry.span.clone() };
-            problems.error(Some(&span), format!("`{}` without a name", entry.path)).hint(hint);
-            None
+            let has_name =
+                |name: &str, value: &DeValue<'_>| value.is_table() || (!S::NAMES.contains(&name) && is_list(value));
+            let nameless = entries.iter().find(|(name, value)| !has_name(name.get_ref(), value.get_ref()));
+            if let Some((key, _)) = nameless {
+                let others = entries.values().any(|value| value.get_ref().is_table());
+                let span = if others { key.span() } else { entry.span.clone() };
+                problems.error(Some(&span), format!("`{}` without a name", entry.path)).hint(hint);
+                if !others {
+                    return None;
+                }
+            }
+            // Those that have a name are read in any case: what is wrong in them is said in the same run.
+            Some(Self::read_those(entries, has_name, entry, problems))
         } else {
             entry.unexpected("a table of tables", hint, problems);
             None

@@ -321,6 +321,8 @@ impl Observer for Announcer {
         let (address, from, to_label) = (instance.address, from.label(), to.label());
         if change.ejects() {
             tracing::warn!(%pool, instance = %name, %address, from, to = to_label, %reason, "instance ejected");
+        } else if change.begins_down() {
+            tracing::warn!(%pool, instance = %name, %address, %reason, "instance is down");
         } else if change.restores() {
             tracing::info!(%pool, instance = %name, %address, from, to = to_label, %reason, "instance restored");
         } else {

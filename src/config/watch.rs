@@ -2,7 +2,8 @@
 //!
 //! The folders are watched, not the file: an editor that writes a new file and renames it over the old one, and
 //! Kubernetes, which swaps a symlink (`..data`) beside it, would leave a watch on the file itself behind. Events only say
-//! "look": whether anything changed is decided by the content, so a backup file or a touch is no reload. Where the system
+//! "look": whether anything changed is decided by the content, so a backup file or a touch is no reload. A file that
+//! vanishes is a change as well, so that log and metric tell of it as of any other that cannot be used. Where the system
 //! cannot watch (limits of inotify, network file systems), the file is looked at now and then.
 
 use std::collections::BTreeSet;
@@ -40,6 +41,8 @@ pub struct Watch {
     /// `None`: the system cannot watch.
     watcher: Option<RecommendedWatcher>,
     folders: BTreeSet<PathBuf>,
+    /// Nobody has looked yet: what happened between the loading and the start of the watch made no event.
+    fresh: bool,
 }
 
 /// What the last look found.
@@ -65,7 +68,8 @@ impl Watch {
             }
         });
         let seen = Seen { content: hash.to_owned(), readable: true };
-        let mut watch = Self { path: path.to_path_buf(), seen, events, watcher: None, folders: BTreeSet::new() };
+        let mut watch =
+            Self { path: path.to_path_buf(), seen, events, watcher: None, folders: BTreeSet::new(), fresh: true };
         match watcher {
             Ok(watcher) => watch.watcher = Some(watcher),
             Err(error) => watch.fall_back(&error),
@@ -74,11 +78,14 @@ impl Watch {
         watch
     }
 
-    /// Waits until the file has another content than at the last change (or at the start).
+    /// Waits until the file has another content than at the last change (or at the start), or can no longer be read.
     ///
     /// # Cancel safety
     /// Nothing is lost: what the file holds is compared when this is called again.
     pub async fn changed(&mut self) {
+        if std::mem::take(&mut self.fresh) && self.look() {
+            return;
+        }
         loop {
             let interval = if self.watcher.is_some() { LOOK_INTERVAL } else { POLL_INTERVAL };
             if let Ok(Some(())) = timeout(interval, self.events.recv()).await {
@@ -120,13 +127,8 @@ impl Watch {
                 self.seen = Seen { content, readable: true };
                 changed
             }
-            Err(error) => {
-                if self.seen.readable {
-                    tracing::warn!(%path, %error, "configuration file cannot be read, the present configuration stays");
-                }
-                self.seen.readable = false;
-                false
-            }
+            // Once, not with each look.
+            Err(_) => std::mem::replace(&mut self.seen.readable, false),
         }
     }
 
@@ -230,6 +232,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_happened_before_the_watch_began_is_seen_at_once() {
+        let folder = Folder::new("before");
+        let file = folder.path("a.toml");
+        fs::write(&file, "one").unwrap();
+        let mut changed = Watch::start(&file, "the hash of an older content");
+        assert!(!stays(&mut changed).await);
+        fs::remove_file(&file).unwrap();
+        let mut vanished = Watch::start(&file, "the hash of an older content");
+        assert!(!stays(&mut vanished).await);
+    }
+
+    #[tokio::test]
     async fn a_file_that_an_editor_replaces_is_seen_each_time() {
         let folder = Folder::new("replaced");
         let file = folder.path("a.toml");
@@ -243,17 +257,32 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_that_vanishes_is_no_change_until_it_returns_with_another_content() {
+    async fn a_file_that_vanishes_is_a_change_and_is_none_when_it_returns_as_it_was() {
         let folder = Folder::new("vanished");
         let file = folder.path("a.toml");
         fs::write(&file, "one").unwrap();
         let mut watch = watching(&file);
         fs::remove_file(&file).unwrap();
-        assert!(stays(&mut watch).await);
+        assert!(changes(&mut watch).await);
+        assert!(stays(&mut watch).await, "told once");
         fs::write(&file, "one").unwrap();
         assert!(stays(&mut watch).await);
         fs::write(&file, "two").unwrap();
         assert!(changes(&mut watch).await);
+    }
+
+    #[tokio::test]
+    async fn where_the_system_cannot_watch_the_file_is_looked_at() {
+        let folder = Folder::new("polled");
+        let file = folder.path("a.toml");
+        fs::write(&file, "one").unwrap();
+        let mut watch = watching(&file);
+        watch.fall_back(&notify::Error::new(notify::ErrorKind::MaxFilesWatch));
+        fs::write(&file, "two").unwrap();
+        assert!(changes(&mut watch).await);
+        fs::write(folder.path("a.new"), "three").unwrap();
+        fs::rename(folder.path("a.new"), &file).unwrap();
+        assert!(changes(&mut watch).await, "also after it was replaced");
     }
 
     #[cfg(unix)]

@@ -56,11 +56,18 @@ pub struct Change {
 }
 
 impl Change {
-    /// Whether probes or traffic took it out: attempts that have no response head yet are to be aborted.
+    /// Whether probes or traffic took it out: attempts that have no response head yet are to be aborted. One that fails
+    /// its first probe was never in.
     #[must_use]
     pub fn ejects(&self) -> bool {
         let out = |state: State| state.ejected || state.health == Health::Down;
-        !out(self.from) && out(self.to)
+        self.from.health != Health::Unproven && !out(self.from) && out(self.to)
+    }
+
+    /// Whether the first probe found it down.
+    #[must_use]
+    pub fn begins_down(&self) -> bool {
+        self.from.health == Health::Unproven && self.to.health == Health::Down
     }
 
     /// Whether probes or traffic gave it back.

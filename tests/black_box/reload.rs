@@ -131,6 +131,11 @@ fn file_that_vanishes_or_cannot_be_read_changes_nothing() {
     let proxy = config.clone().start();
     let path = proxy.config_path();
     std::fs::remove_file(&path).unwrap();
+    // Nobody asked for a reload, and still it shows.
+    proxy.wait_event("the loss", |event| event["level"] == "ERROR" && event.to_string().contains("plimsoll.toml"));
+    eventually("the loss is counted", || {
+        (proxy.metric("plimsoll_config_reloads_total", &[("result", "invalid")]) > 0.5).then_some(())
+    });
     let answer = proxy.admin_post("/reload", "");
     assert_eq!(answer.status(), 422, "{}", answer.text());
     assert!(answer.text().contains("plimsoll.toml"), "{}", answer.text());

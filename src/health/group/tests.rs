@@ -15,6 +15,15 @@ struct Pool {
 }
 
 fn pool(count: u16) -> Pool {
+    let mut pool = fresh_pool(count);
+    for index in 0..pool.instances.len() {
+        assert_eq!(codes(&pool.probe(index, 0, Outcome::Pass)), ["first_probe"]);
+    }
+    pool
+}
+
+/// One whose instances nobody has probed.
+fn fresh_pool(count: u16) -> Pool {
     let settings = settings(count);
     let shared = PoolShared::new(1);
     let mut pool = Pool { group: Group::default(), instances: Vec::new(), began: Now::read() };
@@ -25,9 +34,6 @@ fn pool(count: u16) -> Pool {
         pool.group.add(Arc::clone(&instance), configured.name.clone(), &settings.probe, settings.evidence.clone());
         pool.group.define(id, configured.name.clone(), &settings.probe, settings.evidence.clone());
         pool.instances.push(instance);
-    }
-    for index in 0..pool.instances.len() {
-        assert_eq!(codes(&pool.probe(index, 0, Outcome::Pass)), ["first_probe"]);
     }
     pool
 }
@@ -68,6 +74,13 @@ impl Pool {
     fn labels(&self) -> Vec<&'static str> {
         self.instances.iter().map(|instance| instance.state().label()).collect()
     }
+}
+
+#[test]
+fn an_instance_that_fails_its_first_probe_is_down_but_was_never_in_to_be_ejected() {
+    let mut pool = fresh_pool(1);
+    let changes = pool.probe(0, 0, Outcome::Fail);
+    assert!(changes[0].begins_down() && !changes[0].ejects());
 }
 
 #[test]

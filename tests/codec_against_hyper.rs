@@ -13,8 +13,8 @@ use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use plimsoll::http1::{
-    BodyLength, ChunkedDecoder, ChunkedError, FramingError, Head, HeadError, HeadLimits, HeadScanner, Method,
-    Persistence, Scan, persistence, request_body, response_body,
+    BodyLength, ChunkedDecoder, ChunkedError, FramingError, Head, HeadError, HeadLimits, HeadReader, HeadStorage,
+    Method, Persistence, persistence, request_body, response_body,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -45,13 +45,9 @@ enum Refusal {
 
 // Ours.
 
-fn read_head(bytes: &[u8], mut scanner: HeadScanner, is_request: bool) -> Result<Head, Refusal> {
+fn read_head(bytes: &[u8], mut reader: HeadReader) -> Result<Head, Refusal> {
     let limits = HeadLimits { bytes_max: 64 * 1024, target_bytes_max: 8 * 1024, fields_max: 100 };
-    let Scan::Complete { start, end } = scanner.scan(bytes, &limits).map_err(Refusal::Head)? else {
-        return Err(Refusal::Unfinished);
-    };
-    let read = if is_request { Head::request } else { Head::response };
-    read(bytes.to_vec(), start, end, limits.fields_max).map_err(|(error, _)| Refusal::Head(error))
+    reader.read(&mut bytes.to_vec(), &limits, HeadStorage::default).map_err(Refusal::Head)?.ok_or(Refusal::Unfinished)
 }
 
 /// The body, and what stands behind it.
@@ -82,7 +78,7 @@ fn fields_of(head: &Head) -> Vec<(String, Vec<u8>)> {
 }
 
 fn our_request(bytes: &[u8]) -> Result<Message, Refusal> {
-    let head = read_head(bytes, HeadScanner::request(), true)?;
+    let head = read_head(bytes, HeadReader::request())?;
     let (body, rest) = read_body(request_body(&head).map_err(Refusal::Framing)?, head.rest())?;
     let text = |text: &[u8]| String::from_utf8_lossy(text).into_owned();
     Ok(Message {
@@ -94,7 +90,7 @@ fn our_request(bytes: &[u8]) -> Result<Message, Refusal> {
 }
 
 fn our_response(bytes: &[u8]) -> Result<Message, Refusal> {
-    let head = read_head(bytes, HeadScanner::response(), false)?;
+    let head = read_head(bytes, HeadReader::response())?;
     let (body, _) = read_body(response_body(&head, Method::Get).map_err(Refusal::Framing)?, head.rest())?;
     Ok(Message { start_line: head.status().to_string(), fields: fields_of(&head), body, next: false })
 }

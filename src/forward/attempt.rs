@@ -21,7 +21,7 @@ use crate::http::hop_by_hop;
 use crate::http1::framing::{self, BodyLength, FramingError};
 use crate::http1::head::{Head, HeadError, Version};
 use crate::http1::name::Name;
-use crate::http1::read::{HeadLimits, HeadScanner, Scan};
+use crate::http1::read::{HeadLimits, HeadReader};
 use crate::upstream::Connection;
 use crate::wire::Wire;
 use crate::worker::alarm::{Alarm, Ring};
@@ -148,7 +148,7 @@ pub struct Attempt<'a, 'c> {
     settings: &'a PoolConnection,
     buffers: &'a Buffers,
     buffer: Vec<u8>,
-    scanner: HeadScanner,
+    reader: HeadReader,
     /// Whether the request is still being sent; over when it is through, or the instance stopped reading.
     sending: bool,
     interims: usize,
@@ -174,7 +174,7 @@ impl<'a, 'c> Attempt<'a, 'c> {
             settings,
             buffer: buffers.take(),
             buffers,
-            scanner: HeadScanner::response(),
+            reader: HeadReader::response(),
             sending: true,
             interims: 0,
             moved_at: now,
@@ -257,17 +257,13 @@ impl<'a, 'c> Attempt<'a, 'c> {
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(self.ended())),
             }
             while !self.buffer.is_empty() {
-                match self.scanner.scan(&self.buffer, &limits).map_err(bad)? {
-                    Scan::Partial { .. } => break,
-                    Scan::Complete { start, end } => {
-                        let buffer = std::mem::take(&mut self.buffer);
-                        let storage = self.buffers.take_head();
-                        let head = Head::response_in(storage, buffer, start, end, limits.fields_max)
-                            .map_err(|(error, _buffer)| bad(error))?;
-                        if let Some(answer) = self.judge(head)? {
-                            return Poll::Ready(Ok(answer));
-                        }
-                    }
+                let Some(head) =
+                    self.reader.read(&mut self.buffer, &limits, || self.buffers.take_head()).map_err(bad)?
+                else {
+                    break;
+                };
+                if let Some(answer) = self.judge(head)? {
+                    return Poll::Ready(Ok(answer));
                 }
             }
         }
@@ -297,7 +293,7 @@ impl<'a, 'c> Attempt<'a, 'c> {
         let (mut bytes, end) = head.into_parts();
         bytes.drain(..end);
         self.buffer = bytes;
-        self.scanner = HeadScanner::response();
+        self.reader = HeadReader::response();
         Ok(None)
     }
 

@@ -47,39 +47,42 @@ pub(super) struct Field {
 /// Fields that are parsed with slots on the stack; heads with more are parsed again with as many as are allowed.
 const FIELDS_USUAL: usize = 32;
 
+/// Reads the field lines that begin at `fields_start`, up to the empty line. Returns where that ends, which names are there
+/// and what `Connection` says.
 pub(super) fn parse_fields(
-    head: &[u8],
+    bytes: &[u8],
     fields_start: usize,
     fields_max: usize,
     fields: &mut Vec<Field>,
-) -> Result<(NameSet, ConnectionOptions), HeadError> {
-    let lines = &head[fields_start..];
+) -> Result<(usize, NameSet, ConnectionOptions), HeadError> {
+    let lines = &bytes[fields_start..];
     let mut usual = [EMPTY_HEADER; FIELDS_USUAL];
     let allowed = fields_max.min(FIELDS_USUAL);
-    match httparse::parse_headers(lines, &mut usual[..allowed]) {
+    let (length, seen) = match httparse::parse_headers(lines, &mut usual[..allowed]) {
         Err(httparse::Error::TooManyHeaders) if fields_max > FIELDS_USUAL => {
             // A field takes four bytes at least.
             let mut slots = vec![EMPTY_HEADER; fields_max.min(lines.len() / 4)];
-            let parsed = httparse::parse_headers(lines, &mut slots);
-            note_fields(head, fields_start, parsed, fields)
+            note_fields(bytes, httparse::parse_headers(lines, &mut slots), fields)?
         }
-        parsed => note_fields(head, fields_start, parsed, fields),
-    }
+        parsed => note_fields(bytes, parsed, fields)?,
+    };
+    let connection = ConnectionOptions::of(bytes, fields, seen);
+    Ok((fields_start + length, seen, connection))
 }
 
+/// Notes what httparse found. Returns the length of all lines, and which names are there.
 #[inline]
 fn note_fields(
-    head: &[u8],
-    fields_start: usize,
+    bytes: &[u8],
     parsed: httparse::Result<(usize, &[Header<'_>])>,
     fields: &mut Vec<Field>,
-) -> Result<(NameSet, ConnectionOptions), HeadError> {
-    let parsed = match parsed {
-        Ok(Status::Complete((length, parsed))) if fields_start + length == head.len() => parsed,
+) -> Result<(usize, NameSet), HeadError> {
+    let (length, parsed) = match parsed {
+        Ok(Status::Complete(parsed)) => parsed,
         Err(httparse::Error::TooManyHeaders) => return Err(HeadError::TooManyFields),
-        Ok(_) | Err(_) => return Err(HeadError::BadField),
+        Ok(Status::Partial) | Err(_) => return Err(HeadError::BadField),
     };
-    let base = head.as_ptr() as usize;
+    let base = bytes.as_ptr() as usize;
     let offset = |part: &[u8]| part.as_ptr() as usize - base;
     let mut seen = NameSet::EMPTY;
     let mut lines_end_well = true;
@@ -87,7 +90,7 @@ fn note_fields(
         let (start, value) = (offset(header.name.as_bytes()), offset(header.value));
         let name = Name::recognise(header.name.as_bytes());
         seen.insert(name);
-        lines_end_well &= head.get(start.wrapping_sub(2)) == Some(&b'\r');
+        lines_end_well &= bytes.get(start.wrapping_sub(2)) == Some(&b'\r');
         Field {
             start: start as u32,
             name_end: (start + header.name.len()) as u32,
@@ -96,11 +99,7 @@ fn note_fields(
             removed: false,
         }
     }));
-    if !lines_end_well {
-        return Err(HeadError::BareLineFeed);
-    }
-    let connection = ConnectionOptions::of(head, fields, seen);
-    Ok((seen, connection))
+    if lines_end_well { Ok((length, seen)) } else { Err(HeadError::BareLineFeed) }
 }
 
 impl ConnectionOptions {

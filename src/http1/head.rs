@@ -10,7 +10,7 @@
 pub use super::field::{ConnectionOptions, FieldRef, list};
 use super::field::{Field, parse_fields};
 pub use super::name::{Name, NameSet};
-use super::read::HeadScanner;
+use super::read::{HeadLimits, HeadScanner};
 pub use super::start_line::{Method, Version};
 use super::start_line::{StartLine, request_line, status_line};
 
@@ -72,9 +72,15 @@ pub enum HeadError {
     TargetTooLong,
 }
 
-/// The head of a request or of a response, and what was read after it.
+/// The head of a request or of a response, and what was read after it. As small as a pointer: it is handed on from step to
+/// step, and every step that waits would keep a copy of what it was given.
 #[derive(Debug)]
 pub struct Head {
+    parts: Box<Parts>,
+}
+
+#[derive(Debug, Default)]
+struct Parts {
     bytes: Vec<u8>,
     end: u32,
     line: StartLine,
@@ -84,67 +90,68 @@ pub struct Head {
     seen: NameSet,
     connection: ConnectionOptions,
     any_removed: bool,
-    storage: HeadStorage,
-}
-
-/// What a [`Head`] needs on the heap besides its bytes. Worth recycling: two allocations per message.
-#[derive(Debug, Default)]
-pub struct HeadStorage {
     fields: Vec<Field>,
     /// Whole lines, each with its CRLF.
     added: Vec<u8>,
 }
 
+/// What a [`Head`] needs on the heap besides its bytes. Worth recycling: three allocations per message.
+#[derive(Debug, Default)]
+pub struct HeadStorage(Box<Parts>);
+
 impl HeadStorage {
     /// For how many fields there is room: what is out of the ordinary need not be kept.
     #[must_use]
     pub fn fields_capacity(&self) -> usize {
-        self.fields.capacity()
+        self.0.fields.capacity()
     }
 
     pub(super) fn clear(&mut self) {
-        self.fields.clear();
-        self.added.clear();
+        self.0.clear();
     }
 
     pub(super) fn push(&mut self, field: Field) {
-        self.fields.push(field);
+        self.0.fields.push(field);
     }
 
     pub(super) fn last_mut(&mut self) -> Option<&mut Field> {
-        self.fields.last_mut()
+        self.0.fields.last_mut()
     }
 
     pub(super) fn fields(&self) -> &[Field] {
-        &self.fields
+        &self.0.fields
+    }
+}
+
+/// Of which kind a head is: how its first line reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Kind {
+    #[default]
+    Request,
+    Response,
+}
+
+impl Kind {
+    #[inline]
+    fn start_line(self, line: &[u8], start: usize) -> Result<(StartLine, Version), HeadError> {
+        match self {
+            Self::Request => request_line(line, start),
+            Self::Response => status_line(line, start),
+        }
     }
 }
 
 // Making and taking apart.
 
 impl Head {
-    /// Parses the request head in `bytes[start..end]`, as [`super::HeadScanner`] found it. What follows it in `bytes` is
-    /// kept: see [`Head::rest`].
+    /// Parses the request head in `bytes[start..end]`, where [`super::HeadReader`] would find it. What follows it in `bytes`
+    /// is kept: see [`Head::rest`].
     ///
     /// # Errors
     /// The start line or a field is malformed, or there are more than `fields_max`. The bytes come back.
     #[inline]
     pub fn request(bytes: Vec<u8>, start: usize, end: usize, fields_max: usize) -> Result<Self, (HeadError, Vec<u8>)> {
-        Self::request_in(HeadStorage::default(), bytes, start, end, fields_max)
-    }
-
-    /// [`Head::request`] in storage that another head gave back.
-    ///
-    /// # Errors
-    /// As for [`Head::request`].
-    pub fn request_in(
-        storage: HeadStorage,
-        bytes: Vec<u8>,
-        start: usize,
-        end: usize,
-        fields_max: usize,
-    ) -> Result<Self, (HeadError, Vec<u8>)> {
-        Self::parse(storage, bytes, start, end, fields_max, request_line, HeadScanner::request())
+        Self::parse(HeadStorage::default(), Kind::Request, bytes, start, end, fields_max)
     }
 
     /// Parses a response head: as [`Head::request`]. Nothing may stand before it, so `start` other than 0 is an error.
@@ -153,91 +160,118 @@ impl Head {
     /// As for [`Head::request`].
     #[inline]
     pub fn response(bytes: Vec<u8>, start: usize, end: usize, fields_max: usize) -> Result<Self, (HeadError, Vec<u8>)> {
-        Self::response_in(HeadStorage::default(), bytes, start, end, fields_max)
+        Self::parse(HeadStorage::default(), Kind::Response, bytes, start, end, fields_max)
     }
 
-    /// [`Head::response`] in storage that another head gave back.
-    ///
-    /// # Errors
-    /// As for [`Head::request`].
-    pub fn response_in(
-        storage: HeadStorage,
+    /// [`Head::request`] and [`Head::response`] in storage that another head gave back.
+    pub(super) fn parse(
+        HeadStorage(mut parts): HeadStorage,
+        kind: Kind,
         bytes: Vec<u8>,
         start: usize,
         end: usize,
         fields_max: usize,
     ) -> Result<Self, (HeadError, Vec<u8>)> {
-        if start != 0 {
+        if start != 0 && kind == Kind::Response {
             return Err((HeadError::BadStartLine, bytes));
         }
-        Self::parse(storage, bytes, start, end, fields_max, status_line, HeadScanner::response())
-    }
-
-    #[inline]
-    fn parse(
-        mut storage: HeadStorage,
-        bytes: Vec<u8>,
-        start: usize,
-        end: usize,
-        fields_max: usize,
-        start_line: impl FnOnce(&[u8], usize) -> Result<(StartLine, Version), HeadError>,
-        scanner: HeadScanner,
-    ) -> Result<Self, (HeadError, Vec<u8>)> {
-        storage.clear();
-        let parsed = whole_head(&bytes, start, end).and_then(|(line_end, fields_start)| {
-            let line = start_line(&bytes[..line_end], start)?;
-            let known = parse_fields(&bytes[..end], fields_start, fields_max, &mut storage.fields)?;
-            Ok((line, known, fields_start))
-        });
+        let parsed = whole_head(&bytes, start, end)
+            .and_then(|line_end| parts.read(kind, &bytes[..end], start, line_end, fields_max))
+            .and_then(|found| if found == end { Ok(()) } else { Err(HeadError::BadField) });
         match parsed {
-            Ok(((line, version), (seen, connection), fields_start)) => Ok(Self {
-                bytes,
-                end: end as u32,
-                line,
-                version,
-                fields_start: fields_start as u32,
-                seen,
-                connection,
-                any_removed: false,
-                storage,
-            }),
+            Ok(()) => {
+                parts.bytes = bytes;
+                Ok(Self { parts })
+            }
             Err(error) => {
-                let error = scanner.first_error(&bytes, start, end, fields_max).unwrap_or(error);
+                let error = HeadScanner::of(kind).first_error(&bytes, start, end, fields_max).unwrap_or(error);
                 Err((error, bytes))
             }
+        }
+    }
+
+    /// Parses the head that begins with the first of `bytes` without having been told where it ends: parsing finds that
+    /// out, too. If it is whole, sound and within the limits, that is: if not, everything comes back, and a scan tells why.
+    #[inline]
+    pub(super) fn parse_at_once(
+        HeadStorage(mut parts): HeadStorage,
+        kind: Kind,
+        bytes: Vec<u8>,
+        limits: &HeadLimits,
+    ) -> Result<Self, (HeadStorage, Vec<u8>)> {
+        let fits = |end: usize| {
+            let target_fits = kind == Kind::Response || end <= limits.target_bytes_max;
+            target_fits && end <= limits.bytes_max && u32::try_from(end).is_ok() && bytes[..end].ends_with(b"\r\n\r\n")
+        };
+        let line_end = memchr::memchr(b'\r', &bytes).filter(|at| bytes.get(at + 1) == Some(&b'\n'));
+        match line_end.map(|line_end| parts.read(kind, &bytes, 0, line_end, limits.fields_max)) {
+            Some(Ok(end)) if fits(end) => {
+                parts.bytes = bytes;
+                Ok(Self { parts })
+            }
+            _ => Err((HeadStorage(parts), bytes)),
         }
     }
 
     /// A head whose lines a [`super::HeadBuilder`] has written: they are all of `bytes`.
     pub(super) fn assemble(
         bytes: Vec<u8>,
-        storage: HeadStorage,
+        HeadStorage(mut parts): HeadStorage,
         line: StartLine,
         version: Version,
         fields_start: u32,
         seen: NameSet,
         connection: ConnectionOptions,
     ) -> Self {
-        let end = bytes.len() as u32;
-        Self { bytes, end, line, version, fields_start, seen, connection, any_removed: false, storage }
+        parts.end = bytes.len() as u32;
+        (parts.bytes, parts.line, parts.version) = (bytes, line, version);
+        (parts.fields_start, parts.seen, parts.connection) = (fields_start, seen, connection);
+        Self { parts }
     }
 
     /// Gives back the buffer and where the head ends in it.
     #[must_use]
     pub fn into_parts(self) -> (Vec<u8>, usize) {
-        (self.bytes, self.end as usize)
+        (self.parts.bytes, self.parts.end as usize)
     }
 
     /// [`Head::into_parts`] with the storage for the next head.
     #[must_use]
-    pub fn recycle(self) -> (Vec<u8>, usize, HeadStorage) {
-        (self.bytes, self.end as usize, self.storage)
+    pub fn recycle(mut self) -> (Vec<u8>, usize, HeadStorage) {
+        (std::mem::take(&mut self.parts.bytes), self.parts.end as usize, HeadStorage(self.parts))
     }
 
     /// What was read after the head: the beginning of the body, or the next message.
     #[must_use]
     pub fn rest(&self) -> &[u8] {
-        &self.bytes[self.end as usize..]
+        &self.parts.bytes[self.parts.end as usize..]
+    }
+}
+
+impl Parts {
+    fn clear(&mut self) {
+        self.fields.clear();
+        self.added.clear();
+        self.any_removed = false;
+    }
+
+    /// Reads what the head in `bytes` says, whose first line is `bytes[start..line_end]`. Returns where it ends.
+    #[inline]
+    fn read(
+        &mut self,
+        kind: Kind,
+        bytes: &[u8],
+        start: usize,
+        line_end: usize,
+        fields_max: usize,
+    ) -> Result<usize, HeadError> {
+        self.clear();
+        (self.line, self.version) = kind.start_line(&bytes[..line_end], start)?;
+        let fields_start = line_end + CRLF.len();
+        let end;
+        (end, self.seen, self.connection) = parse_fields(bytes, fields_start, fields_max, &mut self.fields)?;
+        (self.fields_start, self.end) = (fields_start as u32, end as u32);
+        Ok(end)
     }
 }
 
@@ -248,7 +282,7 @@ impl Head {
     #[inline]
     #[must_use]
     pub fn method(&self) -> Method {
-        match self.line {
+        match self.parts.line {
             StartLine::Request { method, .. } => method,
             StartLine::Response { .. } => Method::Other,
         }
@@ -257,7 +291,7 @@ impl Head {
     /// The method as sent; empty for a response.
     #[must_use]
     pub fn method_text(&self) -> &[u8] {
-        match self.line {
+        match self.parts.line {
             StartLine::Request { method_text, .. } => self.text(method_text),
             StartLine::Response { .. } => b"",
         }
@@ -273,7 +307,7 @@ impl Head {
     #[inline]
     #[must_use]
     pub fn target_span(&self) -> Span {
-        match self.line {
+        match self.parts.line {
             StartLine::Request { target, .. } => target,
             StartLine::Response { .. } => Span::default(),
         }
@@ -283,14 +317,14 @@ impl Head {
     #[inline]
     #[must_use]
     pub fn version(&self) -> Version {
-        self.version
+        self.parts.version
     }
 
     /// The status of a response, 100 to 599; 0 for a request.
     #[inline]
     #[must_use]
     pub fn status(&self) -> u16 {
-        match self.line {
+        match self.parts.line {
             StartLine::Response { status, .. } => status,
             StartLine::Request { .. } => 0,
         }
@@ -299,7 +333,7 @@ impl Head {
     /// The reason phrase of a response, often empty.
     #[must_use]
     pub fn reason(&self) -> &[u8] {
-        match self.line {
+        match self.parts.line {
             StartLine::Response { reason, .. } => self.text(reason),
             StartLine::Request { .. } => b"",
         }
@@ -309,7 +343,7 @@ impl Head {
     #[inline]
     #[must_use]
     pub fn text(&self, span: Span) -> &[u8] {
-        &self.bytes[span.start as usize..span.end as usize]
+        &self.parts.bytes[span.start as usize..span.end as usize]
     }
 }
 
@@ -320,14 +354,14 @@ impl Head {
     #[inline]
     #[must_use]
     pub fn has(&self, name: Name) -> bool {
-        self.seen.contains(name)
+        self.parts.seen.contains(name)
     }
 
     /// Whether a field of one of these names is there.
     #[inline]
     #[must_use]
     pub fn has_any(&self, names: NameSet) -> bool {
-        self.seen.intersects(names)
+        self.parts.seen.intersects(names)
     }
 
     /// The value of the first field of this name.
@@ -344,19 +378,19 @@ impl Head {
         if !self.has(name) {
             return None;
         }
-        self.storage.fields.iter().find(|field| field.name == name && !field.removed).map(|field| field.value)
+        self.parts.fields.iter().find(|field| field.name == name && !field.removed).map(|field| field.value)
     }
 
     /// The values of all fields of this name, in order.
     pub fn all(&self, name: Name) -> impl Iterator<Item = &[u8]> {
-        let fields: &[Field] = if self.has(name) { &self.storage.fields } else { &[] };
+        let fields: &[Field] = if self.has(name) { &self.parts.fields } else { &[] };
         fields.iter().filter(move |field| field.name == name && !field.removed).map(|field| self.text(field.value))
     }
 
     /// All fields, in order.
     pub fn fields(&self) -> impl Iterator<Item = FieldRef<'_>> {
-        self.storage.fields.iter().enumerate().filter(|(_, field)| !field.removed).map(|(index, field)| FieldRef {
-            text: &self.bytes[field.start as usize..field.name_end as usize],
+        self.parts.fields.iter().enumerate().filter(|(_, field)| !field.removed).map(|(index, field)| FieldRef {
+            text: &self.parts.bytes[field.start as usize..field.name_end as usize],
             name: field.name,
             value: self.text(field.value),
             index,
@@ -367,7 +401,7 @@ impl Head {
     #[inline]
     #[must_use]
     pub fn connection(&self) -> ConnectionOptions {
-        self.connection
+        self.parts.connection
     }
 
     /// Removes all fields of this name. Nothing to do costs one bit test.
@@ -383,21 +417,21 @@ impl Head {
         if !self.has_any(names) {
             return;
         }
-        for field in self.storage.fields.iter_mut().filter(|field| names.contains(field.name)) {
+        for field in self.parts.fields.iter_mut().filter(|field| names.contains(field.name)) {
             field.removed = true;
         }
-        self.seen.subtract(names);
-        self.any_removed = true;
+        self.parts.seen.subtract(names);
+        self.parts.any_removed = true;
     }
 
     /// Removes the field that [`FieldRef::index`] told.
     pub fn remove_at(&mut self, index: usize) {
-        let Some(field) = self.storage.fields.get_mut(index) else { return };
+        let Some(field) = self.parts.fields.get_mut(index) else { return };
         field.removed = true;
         let name = field.name;
-        self.any_removed = true;
-        if !self.storage.fields.iter().any(|field| field.name == name && !field.removed) {
-            self.seen.remove(name);
+        self.parts.any_removed = true;
+        if !self.parts.fields.iter().any(|field| field.name == name && !field.removed) {
+            self.parts.seen.remove(name);
         }
     }
 
@@ -405,9 +439,9 @@ impl Head {
     pub fn remove_text(&mut self, name: &[u8]) {
         match Name::recognise(name) {
             Name::Other => {
-                for index in 0..self.storage.fields.len() {
-                    let Field { start, name_end, name: known, removed, .. } = self.storage.fields[index];
-                    let text = &self.bytes[start as usize..name_end as usize];
+                for index in 0..self.parts.fields.len() {
+                    let Field { start, name_end, name: known, removed, .. } = self.parts.fields[index];
+                    let text = &self.parts.bytes[start as usize..name_end as usize];
                     if known == Name::Other && !removed && text.eq_ignore_ascii_case(name) {
                         self.remove_at(index);
                     }
@@ -420,7 +454,7 @@ impl Head {
     /// Appends a field line whose value is these parts one after another. Both must be ours or checked: they are
     /// written as they are.
     pub fn add(&mut self, name: &str, value: &[&[u8]]) {
-        let added = &mut self.storage.added;
+        let added = &mut self.parts.added;
         added.extend_from_slice(name.as_bytes());
         added.extend_from_slice(b": ");
         for part in value {
@@ -434,38 +468,38 @@ impl Head {
     #[inline]
     pub fn add_lines(&mut self, lines: &[u8]) {
         debug_assert!(lines.is_empty() || lines.ends_with(b"\r\n"));
-        self.storage.added.extend_from_slice(lines);
+        self.parts.added.extend_from_slice(lines);
     }
 
     /// The lines that were added, each with its CRLF.
     pub(super) fn added(&self) -> &[u8] {
-        &self.storage.added
+        &self.parts.added
     }
 
     /// How many bytes all field lines have that were read.
     pub(super) fn fields_bytes(&self) -> usize {
-        (self.end - self.fields_start) as usize
+        (self.parts.end - self.parts.fields_start) as usize
     }
 
     /// The field lines that are kept, as contiguous ranges, each line with its CRLF.
     #[inline]
     pub(super) fn kept(&self, mut copy: impl FnMut(&[u8])) {
-        let mut from = self.fields_start as usize;
-        let end = self.end as usize - CRLF.len();
-        if self.any_removed {
-            let mut fields = self.storage.fields.iter().peekable();
+        let mut from = self.parts.fields_start as usize;
+        let end = self.parts.end as usize - CRLF.len();
+        if self.parts.any_removed {
+            let mut fields = self.parts.fields.iter().peekable();
             while let Some(field) = fields.next() {
                 let next = fields.peek().map_or(end, |next| next.start as usize);
                 if field.removed {
                     if from < field.start as usize {
-                        copy(&self.bytes[from..field.start as usize]);
+                        copy(&self.parts.bytes[from..field.start as usize]);
                     }
                     from = next;
                 }
             }
         }
         if from < end {
-            copy(&self.bytes[from..end]);
+            copy(&self.parts.bytes[from..end]);
         }
     }
 }
@@ -474,8 +508,8 @@ impl Head {
 
 const CRLF: &[u8] = b"\r\n";
 
-/// Where the start line ends, and where the fields begin, in what the scanner says is a whole head.
-fn whole_head(bytes: &[u8], start: usize, end: usize) -> Result<(usize, usize), HeadError> {
+/// Where the start line ends in what the scanner says is a whole head.
+fn whole_head(bytes: &[u8], start: usize, end: usize) -> Result<usize, HeadError> {
     if u32::try_from(end).is_err() {
         return Err(HeadError::TooLarge);
     }
@@ -487,7 +521,7 @@ fn whole_head(bytes: &[u8], start: usize, end: usize) -> Result<(usize, usize), 
     if line.get(length + 1) != Some(&b'\n') {
         return Err(HeadError::BareCarriageReturn);
     }
-    Ok((start + length, start + length + CRLF.len()))
+    Ok(start + length)
 }
 
 #[cfg(test)]
@@ -566,7 +600,7 @@ mod tests {
         let (_, _, storage) = first.recycle();
         let bytes = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec();
         let end = bytes.len();
-        let Ok(second) = Head::request_in(storage, bytes, 0, end, 100) else { panic!("a sound head") };
+        let Ok(second) = Head::parse(storage, Kind::Request, bytes, 0, end, 100) else { panic!("a sound head") };
         assert_eq!(written(&second), "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
     }
 

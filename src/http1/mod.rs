@@ -4,7 +4,7 @@
 //! are the measure, and what could be read in two ways is refused rather than interpreted: a proxy that guesses
 //! differently than the instance behind it lets requests be smuggled. In the order in which a message meets them:
 //!
-//! 1. [`read`] finds the end of a head, under any cut into reads, each byte looked at once;
+//! 1. [`read`] takes a head out of what came, under any cut into reads;
 //! 2. [`head`] parses it into offsets and keeps the bytes (`start_line`, and `field` on httparse); [`name`] knows the field
 //!    names that matter;
 //! 3. [`framing`] decides how long the body is and whether the connection may be kept;
@@ -25,5 +25,5 @@ pub use chunked::{ChunkedDecoder, ChunkedError, ChunkedLimits, Decoded};
 pub use framing::{BodyLength, FramingError, Persistence, persistence, request_body, response_body};
 pub use head::{ConnectionOptions, FieldRef, Head, HeadError, HeadStorage, Method, Span, Version};
 pub use name::{Name, NameSet};
-pub use read::{HeadLimits, HeadScanner, Scan};
+pub use read::{HeadLimits, HeadReader};
 pub use write::{ChunkHead, LAST_CHUNK, chunk_head, last_chunk};

@@ -57,10 +57,11 @@ impl Method {
 }
 
 /// The version that a message speaks, as far as it matters: HTTP/1.2 to 1.9 count as 1.1 (RFC 9110 §2.5).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum Version {
     Http10,
+    #[default]
     Http11,
     Http2,
 }
@@ -69,6 +70,12 @@ pub enum Version {
 pub(super) enum StartLine {
     Request { method: Method, method_text: Span, target: Span },
     Response { status: u16, reason: Span },
+}
+
+impl Default for StartLine {
+    fn default() -> Self {
+        Self::Response { status: 0, reason: Span::default() }
+    }
 }
 
 /// `method SP request-target SP HTTP-version` (RFC 9112 §3), with exactly those two spaces.

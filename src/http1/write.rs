@@ -108,7 +108,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::http1::{HeadLimits, HeadScanner, Name, Scan};
+    use crate::http1::{HeadLimits, HeadReader, HeadStorage, Name};
 
     #[test]
     fn chunk_heads_are_hexadecimal() {
@@ -155,13 +155,12 @@ mod tests {
 
     fn read(bytes: &[u8]) -> Head {
         let limits = HeadLimits { bytes_max: 1 << 20, target_bytes_max: 1 << 20, fields_max: 100 };
-        let (mut scanner, read): (_, fn(_, _, _, _) -> _) = match bytes {
-            [b'H', ..] => (HeadScanner::response(), Head::response),
-            _ => (HeadScanner::request(), Head::request),
+        let mut reader = match bytes {
+            [b'H', ..] => HeadReader::response(),
+            _ => HeadReader::request(),
         };
-        match scanner.scan(bytes, &limits) {
-            Ok(Scan::Complete { start, end }) => read(bytes.to_vec(), start, end, 100)
-                .unwrap_or_else(|(error, _)| panic!("{error}: {}", bytes.escape_ascii())),
+        match reader.read(&mut bytes.to_vec(), &limits, HeadStorage::default) {
+            Ok(Some(head)) => head,
             other => panic!("{other:?}: {}", bytes.escape_ascii()),
         }
     }

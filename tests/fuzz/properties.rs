@@ -5,7 +5,7 @@
 #![allow(dead_code, reason = "each fuzz target is a crate of its own and uses one of these")]
 
 use plimsoll::http1::{
-    ChunkedDecoder, ChunkedError, ChunkedLimits, Head, HeadError, HeadLimits, HeadScanner, Method, Name, Scan,
+    ChunkedDecoder, ChunkedError, ChunkedLimits, Head, HeadError, HeadLimits, HeadReader, HeadStorage, Method, Name,
     chunk_head, last_chunk, persistence, request_body, response_body,
 };
 
@@ -14,34 +14,29 @@ const CHUNKED_LIMITS: ChunkedLimits = ChunkedLimits { line_bytes_max: 60, traile
 
 /// A request head, and what follows it.
 pub(crate) fn request_head(bytes: &[u8]) {
-    let whole = read_head(HeadScanner::request(), Head::request, bytes, bytes.len().max(1));
+    let whole = read_head(HeadReader::request, bytes, bytes.len().max(1));
     for piece in [1, 7] {
-        assert_eq!(facts(&read_head(HeadScanner::request(), Head::request, bytes, piece)), facts(&whole));
+        assert_eq!(facts(&read_head(HeadReader::request, bytes, piece)), facts(&whole));
     }
     let Ok(Some(mut head)) = whole else { return };
     check_fields(&head);
     let _framing = request_body(&head);
     let _persistence = persistence(&head);
     assert!(!head.method_text().is_empty() && head.target().iter().all(u8::is_ascii_graphic));
-    rewrite(
-        &mut head,
-        |head, out| head.write_request(out, head.target(), b"Extra: e\r\n"),
-        HeadScanner::request(),
-        Head::request,
-    );
+    rewrite(&mut head, |head, out| head.write_request(out, head.target(), b"Extra: e\r\n"), HeadReader::request);
 }
 
 /// A response head, and what follows it.
 pub(crate) fn response_head(bytes: &[u8]) {
-    let whole = read_head(HeadScanner::response(), Head::response, bytes, bytes.len().max(1));
+    let whole = read_head(HeadReader::response, bytes, bytes.len().max(1));
     for piece in [1, 7] {
-        assert_eq!(facts(&read_head(HeadScanner::response(), Head::response, bytes, piece)), facts(&whole));
+        assert_eq!(facts(&read_head(HeadReader::response, bytes, piece)), facts(&whole));
     }
     let Ok(Some(mut head)) = whole else { return };
     check_fields(&head);
     let _framing = (response_body(&head, Method::Get), response_body(&head, Method::Head));
     assert!((100..600).contains(&head.status()));
-    rewrite(&mut head, |head, out| head.write_response(out, b"Extra: e\r\n"), HeadScanner::response(), Head::response);
+    rewrite(&mut head, |head, out| head.write_response(out, b"Extra: e\r\n"), HeadReader::response);
 }
 
 /// A chunked body, and what follows it.
@@ -62,16 +57,16 @@ pub(crate) fn chunked(bytes: &[u8]) {
     assert_eq!(decode(&again, again.len()), Ok(Some((data, trailers, again.len()))));
 }
 
-type Parse = fn(Vec<u8>, usize, usize, usize) -> Result<Head, (HeadError, Vec<u8>)>;
+type Reader = fn() -> HeadReader;
 
 /// The head in bytes that come in pieces of this length; `None` if it is not whole.
-fn read_head(mut scanner: HeadScanner, parse: Parse, bytes: &[u8], piece: usize) -> Result<Option<Head>, HeadError> {
-    let mut length = 0;
-    while length < bytes.len() {
-        length = (length + piece).min(bytes.len());
-        if let Scan::Complete { start, end } = scanner.scan(&bytes[..length], &HEAD_LIMITS)? {
-            let head = parse(bytes[..length].to_vec(), start, end, HEAD_LIMITS.fields_max);
-            return head.map(Some).map_err(|(error, _)| error);
+fn read_head(reader: Reader, bytes: &[u8], piece: usize) -> Result<Option<Head>, HeadError> {
+    let mut reader = reader();
+    let mut read = Vec::new();
+    for piece in bytes.chunks(piece) {
+        read.extend_from_slice(piece);
+        if let Some(head) = reader.read(&mut read, &HEAD_LIMITS, HeadStorage::default)? {
+            return Ok(Some(head));
         }
     }
     Ok(None)
@@ -102,7 +97,7 @@ fn check_fields(head: &Head) {
 }
 
 /// Removes and adds fields, writes the head and reads it again.
-fn rewrite(head: &mut Head, write: impl Fn(&Head, &mut Vec<u8>), scanner: HeadScanner, parse: Parse) {
+fn rewrite(head: &mut Head, write: impl Fn(&Head, &mut Vec<u8>), reader: Reader) {
     head.remove(Name::Connection);
     head.remove_at(1);
     head.add("Added", &[b"a", b"b"]);
@@ -112,14 +107,13 @@ fn rewrite(head: &mut Head, write: impl Fn(&Head, &mut Vec<u8>), scanner: HeadSc
     let mut out = Vec::new();
     write(head, &mut out);
     let limits = HeadLimits { bytes_max: usize::MAX, target_bytes_max: usize::MAX, fields_max: usize::MAX };
-    let mut scanner = scanner;
-    let Ok(Scan::Complete { start: 0, end }) = scanner.scan(&out, &limits) else {
-        panic!("not whole: {}", out.escape_ascii());
-    };
-    assert_eq!(end, out.len(), "nothing may follow: {}", out.escape_ascii());
-    match parse(out, 0, end, usize::MAX) {
-        Ok(again) => assert_eq!((start_line(&again), fields(&again)), (start_line(head), expected)),
-        Err((error, out)) => panic!("{error}: {}", out.escape_ascii()),
+    match reader().read(&mut out, &limits, HeadStorage::default) {
+        Ok(Some(again)) => {
+            assert!(again.rest().is_empty(), "nothing may follow: {}", again.rest().escape_ascii());
+            assert_eq!((start_line(&again), fields(&again)), (start_line(head), expected));
+        }
+        Ok(None) => panic!("not whole: {}", out.escape_ascii()),
+        Err(error) => panic!("{error}: {}", out.escape_ascii()),
     }
 }
 

@@ -8,8 +8,8 @@ use tokio_util::io::poll_read_buf;
 use crate::cause::Cause;
 use crate::connection::Client;
 use crate::http::Refusal;
-use crate::http1::head::{Head, HeadError};
-use crate::http1::read::{HeadLimits, HeadScanner, Scan};
+use crate::http1::head::Head;
+use crate::http1::read::{HeadLimits, HeadReader};
 use crate::worker::Worker;
 use crate::worker::alarm::Alarm;
 use crate::worker::buffers::make_room;
@@ -44,28 +44,22 @@ pub(super) async fn read_head(worker: &Worker, client: &mut Client, alarm: &Alar
     let begun = Instant::now();
     let deadline = begun + settings.request_head_timeout;
     let mut buffer = if client.ahead.is_empty() { worker.buffers.take() } else { std::mem::take(&mut client.ahead) };
-    let mut scanner = HeadScanner::request();
-    let mut asked = false;
+    let mut reader = HeadReader::request();
     let mut reads = 0;
-    let refused = |error: HeadError| Unread::Refused(error.into(), begun);
     loop {
         if !buffer.is_empty() {
-            match scanner.scan(&buffer, &limits) {
-                Ok(Scan::Complete { start, end }) => {
-                    let storage = worker.buffers.take_head();
-                    let head = Head::request_in(storage, buffer, start, end, limits.fields_max);
+            match reader.read(&mut buffer, &limits, || worker.buffers.take_head()) {
+                Ok(Some(head)) => {
                     // Nearly every head is there with its first byte: no second look at the clock for those.
                     let whole = if reads > 1 { Instant::now() } else { begun };
-                    return head
-                        .map(|head| (head, Arrival { begun, whole }))
-                        .map_err(|(error, _buffer)| refused(error));
+                    return Ok((head, Arrival { begun, whole }));
                 }
-                Ok(Scan::Partial { begun: false }) if buffer.ends_with(b"\n") => {
+                Ok(None) if !reader.has_begun() && buffer.ends_with(b"\n") => {
                     worker.buffers.give(buffer);
                     return Err(Unread::Blank);
                 }
-                Ok(Scan::Partial { begun }) => asked = begun,
-                Err(error) => return Err(refused(error)),
+                Ok(None) => {}
+                Err(error) => return Err(Unread::Refused(error.into(), begun)),
             }
         }
         make_room(&mut buffer);
@@ -77,7 +71,7 @@ pub(super) async fn read_head(worker: &Worker, client: &mut Client, alarm: &Alar
                 worker.buffers.give(buffer);
                 return Err(Unread::Gone);
             }
-            Err(_ring) if asked => return Err(Unread::Refused(LATE_HEAD, begun)),
+            Err(_ring) if reader.has_begun() => return Err(Unread::Refused(LATE_HEAD, begun)),
             Err(_ring) => return Err(Unread::Gone),
         }
     }

@@ -26,7 +26,7 @@ use crate::worker::{View, Worker};
 
 /// Bytes that are read and dropped at most after an early answer. Much, because it is `lingering_timeout` that limits it
 /// for nearly all: a client that is reset while it sends may never see why.
-const LINGERING_BYTES_MAX: usize = 256 * 1024 * 1024;
+pub(crate) const LINGERING_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// How long a connection whose listener is gone waits for one more request, which is answered with `Connection: close`.
 /// To close it at once would cost those clients a request that are just sending one.

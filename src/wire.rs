@@ -4,12 +4,12 @@
 //! sending here: TLS keeps what the socket did not take, so that whoever has written all must flush.
 
 use std::io::{self, BufRead, IoSlice, Read};
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use rustls::{ConnectionCommon, SideData};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
@@ -89,6 +89,23 @@ impl Wire {
             },
             // Nothing can follow a message here.
             Self::H2(_) => Quiet::Ended,
+        }
+    }
+
+    /// Whether the peer has reset the connection, or it broke: shows also while bytes are there that nobody reads. Costs no
+    /// system call: the runtime keeps the readiness up to date. It wakes nobody, so ask again ([`Alarm::look_again`]).
+    ///
+    /// [`Alarm::look_again`]: crate::worker::alarm::Alarm::look_again
+    pub fn is_reset(&mut self, context: &mut Context<'_>) -> bool {
+        let socket = match self {
+            Self::Plain(socket) => socket,
+            Self::Tls(stream) => stream.get_ref().0,
+            Self::H2(stream) => return stream.poll_reset(context).is_ready(),
+        };
+        let state = pin!(socket.ready(Interest::WRITABLE));
+        match state.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(state) => state.map_or(true, Ready::is_write_closed),
+            Poll::Pending => false,
         }
     }
 

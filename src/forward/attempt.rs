@@ -76,7 +76,7 @@ impl ClientSide<'_> {
     ///
     /// # Errors
     /// The client has left.
-    pub fn poll_left(&mut self, context: &mut Context<'_>, ahead: &mut Vec<u8>) -> Result<(), Cause> {
+    pub fn poll_left(&mut self, context: &mut Context<'_>, alarm: &Alarm, ahead: &mut Vec<u8>) -> Result<(), Cause> {
         while !*self.ended && ahead.len() < AHEAD_BYTES_MAX {
             match self.stream.poll_read_ready(context) {
                 Poll::Pending => return Ok(()),
@@ -90,7 +90,19 @@ impl ClientSide<'_> {
                 Poll::Ready(Ok(_)) => {}
             }
         }
-        if *self.ended && self.abort_on_close { Err(Cause::ClientClosed) } else { Ok(()) }
+        if *self.ended && self.abort_on_close { Err(Cause::ClientClosed) } else { self.poll_reset(context, alarm) }
+    }
+
+    /// Watches for a reset where nothing may be read.
+    ///
+    /// # Errors
+    /// The client has left.
+    pub fn poll_reset(&mut self, context: &mut Context<'_>, alarm: &Alarm) -> Result<(), Cause> {
+        if self.stream.is_reset(context) {
+            return Err(Cause::ClientClosed);
+        }
+        alarm.look_again(context);
+        Ok(())
     }
 }
 
@@ -200,7 +212,10 @@ impl<'a, 'c> Attempt<'a, 'c> {
         }
         self.client.poll_interim(context).map_err(AttemptError::Client)?;
         if self.body.is_received() {
-            self.client.poll_left(context, self.body.surplus()).map_err(AttemptError::Client)?;
+            self.client.poll_left(context, alarm, self.body.surplus()).map_err(AttemptError::Client)?;
+        } else if !self.sending || self.body.wait() == Wait::Sink {
+            // Nobody reads the body now.
+            self.client.poll_reset(context, alarm).map_err(AttemptError::Client)?;
         }
         if self.body.has_moved() {
             self.moved_at = alarm.now();

@@ -140,7 +140,7 @@ pub async fn forward<'a>(
     let mut permit = None;
     loop {
         let picked = pick(worker, pool, request, &memory, trail);
-        let Picked { member, guard } = unless_left(client, body, picked).await??;
+        let Picked { member, guard } = unless_left(client, alarm, body, picked).await??;
         trail.member = Some(member);
         trail.attempts += 1;
         let instance = guard.instance();
@@ -148,7 +148,7 @@ pub async fn forward<'a>(
         let picked_at = if trail.attempts == 1 && trail.queue.is_zero() { request.whole } else { Instant::now() };
         alarm.attempt(Some(instance));
         let connected = connection(worker, alarm, pool, instance, request.method, memory.fresh, picked_at);
-        let mut connection = match unless_left(client, body, connected).await? {
+        let mut connection = match unless_left(client, alarm, body, connected).await? {
             Ok(connection) => connection,
             Err(error) => {
                 alarm.attempt(None);
@@ -229,7 +229,7 @@ pub async fn forward<'a>(
         if !matches!(again, Again::Free(_)) {
             let allowed = || retry::budget(pool.in_flight(), settings.budget_percent, settings.budget_min);
             let until = deadline.min(Instant::now() + settings.budget_wait);
-            permit = unless_left(client, body, pool.shared.wait_retry(allowed, until)).await?;
+            permit = unless_left(client, alarm, body, pool.shared.wait_retry(allowed, until)).await?;
             if permit.is_none() {
                 count(pool, worker, Some(reason), RetryOutcome::Refused);
                 return Err(ForwardError { cause: Cause::RetryBudgetExhausted, status_of: cause });
@@ -240,9 +240,9 @@ pub async fn forward<'a>(
 }
 
 /// Waits for `future` unless the client leaves before: nobody needs what it would bring, and others wait for the place.
-/// A client whose body is still on its way is watched by whoever reads the body.
 async fn unless_left<T>(
     client: &mut ClientSide<'_>,
+    alarm: &Alarm,
     body: &mut Pipe,
     future: impl Future<Output = T>,
 ) -> Result<T, ForwardError> {
@@ -252,7 +252,9 @@ async fn unless_left<T>(
             return Poll::Ready(Ok(output));
         }
         if body.is_received() {
-            client.poll_left(context, body.surplus())?;
+            client.poll_left(context, alarm, body.surplus())?;
+        } else {
+            client.poll_reset(context, alarm)?;
         }
         Poll::Pending
     })

@@ -254,6 +254,27 @@ impl Pipe {
         }
     }
 
+    /// Reads the rest and drops it: nobody wants it, but its sender may not listen before it has sent all of it.
+    ///
+    /// # Errors
+    /// See [`PipeError`].
+    pub fn poll_discard<R: AsyncRead + Unpin>(
+        &mut self,
+        context: &mut Context<'_>,
+        source: &mut R,
+    ) -> Poll<Result<(), PipeError>> {
+        self.keep = None;
+        self.encoding = Encoding::Plain;
+        while !self.is_received() {
+            self.buffer.clear();
+            self.wait = Wait::Source;
+            ready!(self.poll_fill(context, source))?;
+        }
+        self.buffer.clear();
+        self.payload = 0..0;
+        Poll::Ready(Ok(()))
+    }
+
     /// Whether payload can be added to what is framed already: a chunk's size is written before its data.
     fn may_fill_more(&self) -> bool {
         self.encoding == Encoding::Plain && !self.is_received() && self.payload.len() < BUFFER_BYTES_MAX / 2

@@ -22,6 +22,9 @@ use crate::pool::instance::{Health, Instance};
 /// How often deadlines are looked at.
 pub const TICK: Duration = Duration::from_millis(50);
 
+/// After how many ticks those are polled again who want to look at something that wakes nobody.
+const LOOK_TICKS: u32 = 5;
+
 /// Why a wait ended from outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ring {
@@ -59,6 +62,8 @@ struct Entry {
     deadline: Cell<Option<Instant>>,
     phase: Cell<Phase>,
     ring: Cell<Option<Ring>>,
+    /// Whether the connection wants to be polled again, without a ring.
+    look: Cell<bool>,
     attempt: RefCell<Option<Arc<Instance>>>,
     waker: RefCell<Option<Waker>>,
     /// Which listener the connection came in on: a number of the owner's choice.
@@ -68,6 +73,10 @@ struct Entry {
 impl Entry {
     fn ring(&self, ring: Ring) {
         self.ring.set(Some(ring));
+        self.wake();
+    }
+
+    fn wake(&self) {
         // Taken out first: waking may run code that looks at this entry.
         let waker = self.waker.borrow_mut().take();
         if let Some(waker) = waker {
@@ -90,6 +99,7 @@ pub struct Alarms {
     free: RefCell<Vec<usize>>,
     /// The time of the last tick: enough for deadlines of body progress, and free.
     now: Cell<Instant>,
+    ticks: Cell<u32>,
     registered: Notify,
     /// Where the search for a connection to evict goes on.
     cursor: Cell<usize>,
@@ -101,6 +111,7 @@ impl Default for Alarms {
             entries: RefCell::default(),
             free: RefCell::default(),
             now: Cell::new(Instant::now()),
+            ticks: Cell::new(0),
             registered: Notify::new(),
             cursor: Cell::new(0),
         }
@@ -115,6 +126,7 @@ impl Alarms {
             deadline: Cell::new(None),
             phase: Cell::new(Phase::Busy),
             ring: Cell::new(None),
+            look: Cell::new(false),
             attempt: RefCell::new(None),
             waker: RefCell::new(None),
             group,
@@ -160,11 +172,15 @@ impl Alarms {
 
     fn tick(&self, now: Instant) {
         self.now.set(now);
+        self.ticks.set(self.ticks.get().wrapping_add(1));
+        let look = self.ticks.get().is_multiple_of(LOOK_TICKS);
         for entry in self.entries.borrow().iter().flatten() {
             if entry.deadline.get().is_some_and(|deadline| deadline <= now) {
                 entry.ring(Ring::Deadline);
             } else if entry.lost() {
                 entry.ring(Ring::Ejected);
+            } else if look && entry.look.take() {
+                entry.wake();
             }
         }
     }
@@ -266,6 +282,13 @@ impl Alarm {
     pub fn clear(&self) {
         self.entry.deadline.set(None);
         self.entry.ring.set(None);
+        self.entry.look.set(false);
+    }
+
+    /// Has the task polled again in a quarter of a second, for what it must look at because nothing wakes it.
+    pub fn look_again(&self, context: &Context<'_>) {
+        self.entry.look.set(true);
+        self.register(context);
     }
 
     /// Ready when the alarm has rung.
@@ -273,11 +296,15 @@ impl Alarm {
         if let Some(ring) = self.entry.ring.take() {
             return Poll::Ready(ring);
         }
+        self.register(context);
+        Poll::Pending
+    }
+
+    fn register(&self, context: &Context<'_>) {
         let mut waker = self.entry.waker.borrow_mut();
         if !waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
             *waker = Some(context.waker().clone());
         }
-        Poll::Pending
     }
 
     /// From now on the ejection of `instance` rings; `None`: no longer.

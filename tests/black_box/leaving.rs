@@ -1,8 +1,10 @@
 //! How connections end, from either side, and what becomes of what was under way.
 
+use std::io::Write as _;
+
 use crate::support::instance::Then;
-use crate::support::wait::{eventually, millis, seconds};
-use crate::support::{Config, Instance};
+use crate::support::wait::{eventually, millis, pause, seconds};
+use crate::support::{Config, Instance, Proxy};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
@@ -127,4 +129,88 @@ fn instance_that_answers_no_expectation_is_to_blame_and_not_the_client() {
     let answer = proxy.send("PUT / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n");
     assert_eq!((answer.status(), answer.cause().as_str()), (504, "response_header_timeout"));
     assert_eq!((a.count(), b.count()), (1, 1));
+}
+
+/// An instance that takes heads and never anything else.
+fn silent() -> Instance {
+    Instance::named("a").serving(|_exchange| {
+        pause(seconds(20));
+        Ok(Then::Close)
+    })
+}
+
+/// Asserts that nothing is in flight long before a limit of the instance's side could have ended it.
+#[track_caller]
+fn expect_cancelled(proxy: &Proxy, path: &str) {
+    assert_eq!(proxy.wait_access(path)["cause"], "client_closed");
+    assert!(proxy.metric("plimsoll_upstream_in_flight", &[]) < 0.5);
+}
+
+#[test]
+fn reset_after_the_sending_side_closed_ends_the_request_at_once() {
+    let api = silent();
+    let proxy = Config::of(&[&api]).start();
+    let mut client = proxy.connect();
+    client.send("GET /closed HTTP/1.1\r\nHost: a\r\n\r\n");
+    client.wire.half_close().unwrap();
+    api.wait_for(1);
+    pause(millis(300));
+    client.wire.reset();
+    expect_cancelled(&proxy, "/closed");
+}
+
+#[test]
+fn reset_behind_much_that_was_sent_ahead_ends_the_request_at_once() {
+    let api = silent();
+    let proxy = Config::of(&[&api]).start();
+    let mut client = proxy.connect();
+    client.send(format!("GET /ahead HTTP/1.1\r\nHost: a\r\n\r\n{}", GET.repeat(2_000)));
+    api.wait_for(1);
+    pause(millis(300));
+    client.wire.reset();
+    expect_cancelled(&proxy, "/ahead");
+}
+
+#[test]
+fn reset_while_the_instance_does_not_take_the_body_ends_the_request_at_once() {
+    let api = silent();
+    let proxy = Config::of(&[&api]).start();
+    let mut client = proxy.connect();
+    client.send("POST /body HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000\r\n\r\n");
+    client.wire.stream().set_write_timeout(Some(millis(300))).unwrap();
+    // Until neither kernel takes more.
+    while client.wire.write(vec![b'x'; 1_000_000]).is_ok() {}
+    client.wire.reset();
+    expect_cancelled(&proxy, "/body");
+}
+
+#[test]
+fn client_that_reads_only_after_it_has_sent_all_gets_an_early_answer_of_any_size() {
+    const SIZE: usize = 30_000_000;
+    let api = Instance::named("a").serving(|exchange| {
+        // Refuses, and never reads the body.
+        exchange.write(format!("HTTP/1.1 413 Too Large\r\nContent-Length: {SIZE}\r\n\r\n"))?;
+        exchange.write(vec![b'n'; SIZE])?;
+        exchange.wait_for_end();
+        Ok(Then::Close)
+    });
+    let proxy = Config::of(&[&api])
+        .listener("response_write_timeout", "\"3s\"")
+        .connection("request_write_timeout", "\"60s\"")
+        .start();
+    for framing in [format!("Content-Length: {SIZE}"), "Transfer-Encoding: chunked".to_owned()] {
+        let mut client = proxy.connect();
+        client.send(format!("POST /early HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n"));
+        let mut sending = client.wire.stream();
+        if framing.starts_with("Content") {
+            sending.write_all(&vec![b'y'; SIZE]).expect("all of it is taken");
+        } else {
+            for _ in 0..SIZE / 100_000 {
+                sending.write_all(format!("{:x}\r\n{}\r\n", 100_000, "y".repeat(100_000)).as_bytes()).expect("taken");
+            }
+            sending.write_all(b"0\r\n\r\n").expect("taken");
+        }
+        let answer = client.response();
+        assert_eq!((answer.status(), answer.body.len()), (413, SIZE));
+    }
 }

@@ -300,7 +300,7 @@ impl<'a> Exchange<'a> {
         let relayed = if switching {
             self.tunnel(&mut connection.stream, settings, request, &mut response).await
         } else {
-            self.relay(&mut connection.stream, settings, request, &mut response).await
+            self.relay(&mut connection.stream, settings, request, &mut response, record.status).await
         };
         record.bytes_out = response.sent();
         let now = Instant::now();

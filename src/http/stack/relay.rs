@@ -9,6 +9,7 @@ use tokio::io::AsyncWrite;
 use super::Exchange;
 use crate::cause::Cause;
 use crate::config::model;
+use crate::connection::LINGERING_BYTES_MAX;
 use crate::forward::attempt::client_cause;
 use crate::http::body::{Encoding, Pipe, PipeError, Wait};
 use crate::http1::framing::BodyLength;
@@ -16,33 +17,50 @@ use crate::http1::head::Version;
 use crate::wire::Wire;
 
 impl Exchange<'_> {
-    /// Moves the response to the client, and what is left of the request to the instance.
+    /// Moves the response to the client, and what is left of the request to the instance. `status` is the response's.
     pub(super) async fn relay(
         &mut self,
         upstream: &mut Wire,
         settings: &model::PoolConnection,
         request: &mut Pipe,
         response: &mut Pipe,
+        status: u16,
     ) -> Result<(), Cause> {
         let (alarm, limits) = (self.alarm, &self.listener.settings);
         let mut side = self.side(Version::Http11, Vec::new());
-        let mut sending = !request.is_finished();
+        let mut rest = if request.is_finished() { Rest::Over } else { Rest::ToInstance };
         let mut moved_at = alarm.now();
         let result = std::future::poll_fn(|context| {
             match response.poll(context, upstream, side.stream) {
                 Poll::Ready(result) => return Poll::Ready(result.map_err(|error| response_cause(&error))),
                 Poll::Pending => {}
             }
-            if sending && !request.is_finished() {
+            if rest == Rest::ToInstance {
                 match request.poll(context, side.stream, upstream) {
-                    Poll::Pending | Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Ok(())) => rest = Rest::Over,
                     // The instance reads no more of it; its answer counts.
-                    Poll::Ready(Err(PipeError::Sink(_))) => sending = false,
+                    Poll::Ready(Err(PipeError::Sink(_))) => rest = Rest::ToNobody { from: request.received() },
+                    // It has refused the request, and takes nothing; the client, which takes nothing either, may be one
+                    // that listens only when it has sent all.
+                    Poll::Pending if status >= 400 && both_wait(request, response) => {
+                        rest = Rest::ToNobody { from: request.received() };
+                    }
+                    Poll::Pending => {}
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(client_cause(&error))),
                 }
             }
+            if let Rest::ToNobody { from } = rest {
+                match request.poll_discard(context, side.stream) {
+                    Poll::Pending if request.received() - from < LINGERING_BYTES_MAX as u64 => {}
+                    Poll::Ready(Err(PipeError::Source(_))) => return Poll::Ready(Err(Cause::ClientClosed)),
+                    // It was too much; or all of it came; or something is wrong with it, which does not matter.
+                    Poll::Pending | Poll::Ready(Ok(()) | Err(_)) => rest = Rest::Over,
+                }
+            }
             if request.is_received() {
-                side.poll_left(context, request.surplus())?;
+                side.poll_left(context, alarm, request.surplus())?;
+            } else if request.wait() == Wait::Sink || rest == Rest::Over {
+                side.poll_reset(context, alarm)?;
             }
             if response.has_moved() | request.has_moved() {
                 moved_at = alarm.now();
@@ -103,6 +121,22 @@ impl Exchange<'_> {
         *self.ended = true;
         result
     }
+}
+
+/// Where the rest of a request goes while its response comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    /// To the instance, as long as it takes it.
+    ToInstance,
+    /// It is read and dropped, so that the client gets to reading; how much had come before.
+    ToNobody { from: u64 },
+    /// There is none, or nobody reads it.
+    Over,
+}
+
+/// Whether neither the instance takes the request nor the client the response.
+fn both_wait(request: &Pipe, response: &Pipe) -> bool {
+    request.wait() == Wait::Sink && response.wait() == Wait::Sink
 }
 
 /// Why a response that had begun was cut off.

@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use crate::admin::{self, Admin};
 use crate::config::load::{Loaded, load};
@@ -22,8 +22,8 @@ use crate::config::model::{Config, InstanceName, ListenerName, PoolName};
 use crate::config::watch::Watch;
 use crate::drain::{Drained, drain};
 use crate::health::{Change, Fleet, Observer, ProbeRecord};
-use crate::listener::bind::{self, BindError, Neighbour};
-use crate::listener::sockets::ListenError;
+use crate::listener::bind::{self, BindError, Bound, Neighbour};
+use crate::listener::sockets::{ListenError, ListeningSockets};
 use crate::platform::{self, EndSignals, ReloadSignal};
 use crate::reload::{ControlHandle, Controller, Force, Starting, Trigger};
 use crate::snapshot::{Phase, Published};
@@ -34,6 +34,9 @@ use crate::worker::Workers;
 
 /// Accept queue of the admin listener.
 const ADMIN_BACKLOG: u32 = 128;
+
+/// Between two tries to have an address: each also asks the system who has it.
+const BIND_PAUSE: Duration = Duration::from_millis(250);
 
 /// How long threads that are still busy (a name that does not resolve) may hold up the end of the process.
 const RUNTIME_END_MAX: Duration = Duration::from_millis(100);
@@ -51,14 +54,19 @@ pub enum StartError {
     #[error("{0}")]
     Listen(#[from] ListenError),
     /// The address of the admin listener cannot be had.
-    #[error("cannot listen on `{address}` for the admin listener: {source}")]
-    Admin {
-        /// The address.
-        address: SocketAddr,
-        /// Why.
-        #[source]
-        source: BindError,
-    },
+    #[error("{0}")]
+    Admin(#[from] AdminListenError),
+}
+
+/// The address of the admin listener cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on `{address}` for the admin listener: {source}")]
+pub struct AdminListenError {
+    /// The address.
+    pub address: SocketAddr,
+    /// Why.
+    #[source]
+    pub source: BindError,
 }
 
 /// Runs the proxy with a configuration file until it is told to end: what `plimsoll run` does.
@@ -197,11 +205,18 @@ impl Proxy {
         }
         let announcer = Arc::new(Announcer { metrics: metrics.clone(), published: OnceLock::new() });
         let fleet = Fleet::new(config.runtime.workers, Arc::<Announcer>::clone(&announcer));
-        let (starting, handle) = Starting::new(config, fleet, metrics.clone(), log)?;
+        let patience = Patience::for_addresses(config);
+        let sockets = ListeningSockets::default();
+        let planned = patience.until(|| sockets.plan(config, config.runtime.workers), |error| &error.source).await?;
+        let admin = match config.admin.bind {
+            Some(address) => Some(patience.until(|| AdminServer::bind(address), |error| &error.source).await?),
+            None => None,
+        };
+        let (starting, handle) = Starting::new(config, (sockets, planned), fleet, metrics.clone(), log);
         let published = Arc::clone(starting.published());
         let _set_once = announcer.published.set(Arc::downgrade(&published)).is_ok();
         let api = Admin::new(Arc::clone(&published), metrics, handle.clone());
-        let admin = config.admin.bind.map(|address| AdminServer::start(address, api)).transpose()?;
+        let admin = admin.map(|bound| AdminServer::start(bound, api)).transpose()?;
         let workers = Workers::start(config.runtime.workers, &published)?;
         let controller = starting.serve(workers.handles().to_vec()).await?;
         let proxy = Self { controller, workers, handle, published, admin };
@@ -278,12 +293,13 @@ impl Proxy {
 }
 
 impl AdminServer {
-    fn start(address: SocketAddr, api: Arc<Admin>) -> Result<Self, StartError> {
-        let listen = || {
-            let bound = bind::bind(address, 1, Neighbour::None)?;
-            Ok((bound.address, bound.listen(ADMIN_BACKLOG)?))
-        };
-        let (address, sockets) = listen().map_err(|source| StartError::Admin { address, source })?;
+    fn bind(address: SocketAddr) -> Result<Bound, AdminListenError> {
+        bind::bind(address, 1, Neighbour::None).map_err(|source| AdminListenError { address, source })
+    }
+
+    fn start(bound: Bound, api: Arc<Admin>) -> Result<Self, StartError> {
+        let address = bound.address;
+        let sockets = bound.listen(ADMIN_BACKLOG).map_err(|source| AdminListenError { address, source })?;
         let Some(socket) = sockets.into_iter().next() else {
             return Err(io::Error::from(io::ErrorKind::AddrNotAvailable).into());
         };
@@ -296,6 +312,41 @@ impl AdminServer {
         self.stop.send_replace(true);
         // It has bounds of its own; if it panicked, the end is what was asked for.
         let _ended = self.task.await.is_ok();
+    }
+}
+
+/// How long a start tries to have addresses that somebody else still has: the process before this one, most often.
+struct Patience {
+    wait: Duration,
+    deadline: Instant,
+}
+
+impl Patience {
+    fn for_addresses(config: &Config) -> Self {
+        let wait = config.runtime.bind_wait;
+        Self { wait, deadline: Instant::now() + wait }
+    }
+
+    /// Tries until it succeeds, fails for a reason that does not pass, or the time is over.
+    async fn until<T, E: std::error::Error>(
+        &self,
+        attempt: impl Fn() -> Result<T, E>,
+        cause: impl Fn(&E) -> &BindError,
+    ) -> Result<T, E> {
+        let mut told = false;
+        loop {
+            match attempt() {
+                Err(error) if cause(&error).may_pass() && Instant::now() < self.deadline => {
+                    if !told {
+                        let wait = self.wait.as_secs_f64();
+                        tracing::warn!(%error, wait, "address not to be had yet, trying again");
+                        told = true;
+                    }
+                    sleep(BIND_PAUSE).await;
+                }
+                result => return result,
+            }
+        }
     }
 }
 

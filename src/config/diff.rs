@@ -318,7 +318,7 @@ fn process_settings(config: &Config) -> Settings {
     let mut settings = settings!("admin.", admin, Admin { bind; bytes; without token });
     settings.extend(settings!("log.", log, Log { level, format, access, access_query, queue_lines; bytes; without }));
     settings.extend(settings!("runtime.", runtime, Runtime {
-        workers, connections_max, startup_grace, linger, drain_timeout, watch; bytes; without
+        workers, connections_max, bind_wait, startup_grace, linger, drain_timeout, watch; bytes; without
     }));
     settings
 }

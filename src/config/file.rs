@@ -264,6 +264,8 @@ section! {
         workers: u64 = zero_or(0, 1..=1_024);
         /// Two full listeners.
         connections_max: u64 = within(40_000, 1..=MANY);
+        /// The process before us is gone within a second or two, where it was told to go.
+        bind_wait: Duration = zero_or(s(5), ms(1)..=s(300));
         /// An interval, which is longer than a first probe can take.
         startup_grace: Duration = zero_or(s(5), ms(1)..=s(300));
         /// Set it where a load balancer above watches `/ready`: to its interval times its failures.

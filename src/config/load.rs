@@ -84,6 +84,8 @@ fn syntax_problems(errors: &[toml::de::Error], recovered: &DeTable<'_>, mut prob
         let message = error.message();
         let hint = if message.contains("duplicate key") {
             "each key and each `[section]` stands once; add to the first one"
+        } else if message.contains("escape") {
+            r"in double quotes a `\` begins an escape: write a Windows path in single quotes, `'C:\logs'`"
         } else if message.contains("string") || message.contains("quote") {
             "texts stand in double quotes: `\"5s\"`"
         } else {

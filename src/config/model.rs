@@ -422,6 +422,8 @@ pub struct Runtime {
     pub workers: usize,
     /// Open client connections over all listeners.
     pub connections_max: usize,
+    /// How long a start tries again to have addresses that somebody else has.
+    pub bind_wait: Duration,
     /// Longest wait for the first verdicts, at start and on reload.
     pub startup_grace: Duration,
     /// Between `/ready` turning 503 and the end of accepting.

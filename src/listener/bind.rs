@@ -14,38 +14,41 @@ use crate::platform::{self, SOCKET_PER_WORKER, Sharing};
 
 /// Why an address cannot be had.
 #[derive(Debug, thiserror::Error)]
-#[error("{}", Explained { error: source, holder: holder.as_deref() })]
+#[error("{}", Explained { error: source, obstacle: obstacle.as_deref() })]
 pub struct BindError {
     /// What the system said.
     #[source]
     source: io::Error,
-    /// Which process has it, if that could be found out.
-    holder: Option<String>,
+    /// Who or what is in the way, if that could be found out.
+    obstacle: Option<String>,
 }
 
 struct Explained<'a> {
     error: &'a io::Error,
-    holder: Option<&'a str>,
+    obstacle: Option<&'a str>,
 }
 
 impl fmt::Display for Explained<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.error.kind(), self.holder) {
-            (io::ErrorKind::AddrInUse, Some(holder)) => write!(f, "the address is in use by {holder}"),
-            (io::ErrorKind::AddrInUse, None) => f.write_str("the address is in use"),
-            (io::ErrorKind::AddrNotAvailable, _) => f.write_str("this machine has no such address"),
-            (io::ErrorKind::PermissionDenied, _) => {
-                f.write_str("permission denied (ports below 1024 need a privilege, such as CAP_NET_BIND_SERVICE)")
-            }
-            _ => self.error.fmt(f),
+        match (self.obstacle, self.error.kind()) {
+            (Some(obstacle), _) => f.write_str(obstacle),
+            (None, io::ErrorKind::AddrInUse) => f.write_str("the address is in use"),
+            (None, io::ErrorKind::AddrNotAvailable) => f.write_str("this machine has no such address"),
+            (None, _) => self.error.fmt(f),
         }
     }
 }
 
 impl BindError {
     pub(super) fn new(source: io::Error, address: SocketAddr) -> Self {
-        let in_use = source.kind() == io::ErrorKind::AddrInUse;
-        Self { source, holder: in_use.then(|| platform::holder_of(address)).flatten() }
+        let obstacle = platform::obstacle(address, &source);
+        Self { source, obstacle }
+    }
+
+    /// Whether the address may become free soon.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        platform::may_pass(&self.source)
     }
 
     /// What the system said.

@@ -4,9 +4,13 @@
 //! |---|---|---|---|
 //! | how do connections get to the workers? | a socket per worker (`SO_REUSEPORT`) | one socket, handed over | one socket, handed over |
 //! | may another process take our port? | only with our user id, while several workers share it | no | no (`SO_EXCLUSIVEADDRUSE`) |
+//! | who has a port? | `/proc` | – | the table of listeners; http.sys; excluded ranges |
+//! | when is a refused connect known? | at once | at once | at once (`SIO_TCP_INITIAL_RTO`) |
 //! | what reloads? | SIGHUP | SIGHUP | – (later: the service's ParamChange) |
 //! | what ends? | SIGTERM, SIGINT | SIGTERM, SIGINT | Ctrl-C, Ctrl-Break, close, shutdown |
 //! | descriptors | `RLIMIT_NOFILE` is raised | `RLIMIT_NOFILE` is raised | no such limit |
+
+pub mod usage;
 
 #[cfg(unix)]
 mod unix;
@@ -22,6 +26,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use socket2::Socket;
+use tokio::net::TcpStream;
 
 /// Whether several sockets of ours may have the same address, so that the kernel spreads connections over workers.
 pub const SOCKET_PER_WORKER: bool = cfg!(any(target_os = "linux", target_os = "android"));
@@ -46,10 +51,28 @@ pub fn prepare_listener(socket: &Socket, sharing: Sharing) -> io::Result<()> {
     system::prepare_listener(socket, sharing)
 }
 
-/// Which process listens on an address, if that can be found out: `nginx (process 812)`.
+/// Why an address cannot be had, in words, if more can be found out than what `error` of a bind says: which process
+/// listens there, or what is set aside for others, and the command that shows it. `nginx (process 812)`.
 #[must_use]
-pub fn holder_of(address: SocketAddr) -> Option<String> {
-    system::holder_of(address)
+pub fn obstacle(address: SocketAddr, error: &io::Error) -> Option<String> {
+    system::obstacle(address, error)
+}
+
+/// Whether an address that could not be bound may become free soon: somebody has it, such as the process before us.
+#[must_use]
+pub fn may_pass(error: &io::Error) -> bool {
+    system::may_pass(error)
+}
+
+/// Connects to an instance. A refusal comes at once on every system.
+///
+/// # Errors
+/// What the system says.
+///
+/// # Cancel safety
+/// Dropping it closes the socket.
+pub async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    system::connect(address).await
 }
 
 /// The limit of open descriptors.

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 use socket2::Socket;
+use tokio::net::TcpStream;
 use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
 
 use super::{DescriptorLimit, NODELAY_INHERITED, SOCKET_PER_WORKER, Sharing};
@@ -22,8 +23,27 @@ pub(super) fn prepare_listener(socket: &Socket, sharing: Sharing) -> io::Result<
     Ok(())
 }
 
+pub(super) fn obstacle(address: SocketAddr, error: &io::Error) -> Option<String> {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => holder_of(address).map(|holder| format!("the address is in use by {holder}")),
+        io::ErrorKind::PermissionDenied => {
+            Some("permission denied (ports below 1024 need a privilege, such as CAP_NET_BIND_SERVICE)".to_owned())
+        }
+        _ => None,
+    }
+}
+
+pub(super) fn may_pass(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AddrInUse
+}
+
+pub(super) async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    TcpStream::connect(address).await
+}
+
+/// Which process listens on an address: `nginx (process 812)`.
 #[cfg(target_os = "linux")]
-pub(super) fn holder_of(address: SocketAddr) -> Option<String> {
+fn holder_of(address: SocketAddr) -> Option<String> {
     use procfs::net::{TcpNetEntry, TcpState, tcp, tcp6};
     use procfs::process::{FDTarget, all_processes};
 
@@ -45,7 +65,7 @@ pub(super) fn holder_of(address: SocketAddr) -> Option<String> {
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(super) fn holder_of(_address: SocketAddr) -> Option<String> {
+fn holder_of(_address: SocketAddr) -> Option<String> {
     None
 }
 

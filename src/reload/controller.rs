@@ -60,18 +60,15 @@ pub struct Starting {
 }
 
 impl Starting {
-    /// Takes the addresses of a configuration and starts to probe its instances.
-    ///
-    /// # Errors
-    /// If an address cannot be had.
+    /// Starts to probe the instances of a configuration whose addresses are taken.
+    #[must_use]
     pub fn new(
         config: &Arc<Config>,
+        (sockets, planned): (ListeningSockets, Planned),
         mut fleet: Fleet,
         metrics: Metrics,
         log: Option<LogControl>,
-    ) -> Result<(Self, ControlHandle), ListenError> {
-        let sockets = ListeningSockets::default();
-        let planned = sockets.plan(config, config.runtime.workers)?;
+    ) -> (Self, ControlHandle) {
         let prepared = fleet.prepare(config);
         let first = Snapshot::build(1, Arc::clone(config), prepared.pools.clone(), &metrics);
         announce(&first, &metrics);
@@ -87,7 +84,7 @@ impl Starting {
             inbox,
             waiting: Vec::new(),
         };
-        Ok((Self { controller, planned, prepared }, handle))
+        (Self { controller, planned, prepared }, handle)
     }
 
     /// What is published, in [`Phase::Starting`].

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::Connection;
 use crate::cause::Cause;
 use crate::health::Evidence;
+use crate::platform;
 use crate::pool::instance::Instance;
 use crate::telemetry::stats::WorkerId;
 use crate::wire::Wire;
@@ -70,7 +70,7 @@ pub async fn connect(
     timeout: Duration,
 ) -> Result<Connection, ConnectError> {
     let begun = Instant::now();
-    let stream = match alarm.run(begun + timeout, TcpStream::connect(instance.address)).await {
+    let stream = match alarm.run(begun + timeout, platform::connect(instance.address)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return Err(judge(error)),
         Err(Ring::Deadline | Ring::Close | Ring::Published) => return Err(ConnectError::TimedOut(timeout)),

@@ -2,7 +2,7 @@
 
 use std::process::Output;
 
-use crate::support::proxy::{binary, run};
+use crate::support::proxy::{binary, run, under_wine};
 use crate::support::{Config, Instance, Proxy, folder::Folder};
 
 fn text(output: &Output) -> String {
@@ -56,10 +56,26 @@ fn run_on_a_taken_port_exits_with_1_and_names_it() {
     let taken = holder.local_addr().unwrap();
     let api = Instance::named("a");
     let folder = Folder::new();
-    let path = folder.write("p.toml", Config::of(&[&api]).listener("bind", format!("\"{taken}\"")).text());
+    let config = Config::of(&[&api]).listener("bind", format!("\"{taken}\"")).set("runtime", "bind_wait", "\"0s\"");
+    let path = folder.write("p.toml", config.text());
     let output = run(&["run", "--config", path.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output).contains(&taken.to_string()), "{}", text(&output));
+    // Whoever has it is this test.
+    let holder = format!("(process {})", std::process::id());
+    assert!(!cfg!(target_os = "linux") || under_wine() || text(&output).contains(&holder), "{}", text(&output));
+}
+
+#[test]
+fn run_waits_for_a_port_that_the_process_before_it_still_has() {
+    let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut config = Config::of(&[&Instance::named("a")]).set("runtime", "bind_wait", "\"1m\"");
+    config.front = holder.local_addr().unwrap();
+    let config = config.clone().listener("bind", format!("\"{}\"", config.front));
+    let proxy = Proxy::launch(&config);
+    proxy.wait_event("it tries again", |event| event["message"] == "address not to be had yet, trying again");
+    drop(holder);
+    proxy.wait_event("it is ready", |event| event["message"] == "ready");
 }
 
 #[test]

@@ -142,6 +142,29 @@ fn in_flight_returns_to_zero_whatever_happened() {
     assert!(proxy.metric("plimsoll_upstream_errors_total", &[("instance", "a")]) > 4.5);
 }
 
+#[test]
+fn process_and_machine_are_shown_on_every_system() {
+    let proxy = Config::of(&[&Instance::named("a")]).start();
+    let metrics = proxy.metrics();
+    for name in [
+        "process_resident_memory_bytes",
+        "process_virtual_memory_bytes",
+        "process_open_fds",
+        "process_threads",
+        "process_start_time_seconds",
+        "plimsoll_system_cpu_seconds_total",
+        "plimsoll_system_memory_available_bytes",
+        "plimsoll_system_memory_bytes",
+        "plimsoll_system_open_fds",
+        "plimsoll_system_threads",
+    ] {
+        assert!(metrics.sum(name, &[]) > 0.0, "{name}:\n{}", metrics.text);
+    }
+    for mode in ["user", "idle"] {
+        assert!(metrics.sum("plimsoll_system_cpu_seconds_total", &[("mode", mode)]) > 0.0, "{}", metrics.text);
+    }
+}
+
 /// Tests that need `promtool`.
 mod with_promtool {
     use std::io::Write as _;

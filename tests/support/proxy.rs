@@ -32,11 +32,30 @@ pub(crate) struct Proxy {
 /// Lines that the process wrote.
 type Log = Mutex<Vec<String>>;
 
+/// Runs the binary under test where it is not made for this system: `tests/windows/run.sh` sets it to Wine.
+const RUNNER: &str = "PLIMSOLL_TEST_RUNNER";
+
+/// The binary under test, if it is not the one that was built with these tests.
+const BINARY: &str = "PLIMSOLL_TEST_BINARY";
+
 /// The binary under test.
 pub(crate) fn binary() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_plimsoll"));
+    let binary = std::env::var(BINARY).unwrap_or_else(|_| env!("CARGO_BIN_EXE_plimsoll").to_owned());
+    let mut command = match std::env::var(RUNNER) {
+        Ok(runner) => {
+            let mut command = Command::new(runner);
+            command.arg(binary);
+            command
+        }
+        Err(_) => Command::new(binary),
+    };
     command.env("RUST_BACKTRACE", "1").stdin(Stdio::null());
     command
+}
+
+/// Whether the binary under test is one for Windows, which runs under Wine: signals do not reach it.
+pub(crate) fn under_wine() -> bool {
+    std::env::var_os(RUNNER).is_some()
 }
 
 /// Runs the binary to its end.
@@ -280,9 +299,11 @@ impl Proxy {
     }
 }
 
-/// Sends a signal to a process by its name.
+/// Sends a signal to a process by its name. Under Wine only SIGINT reaches a Windows program, as Ctrl-C; what else ends
+/// a process would end Wine with it.
 #[track_caller]
 pub(crate) fn signal(pid: u32, name: &str) {
+    let name = if under_wine() && name == "TERM" { "INT" } else { name };
     let status = Command::new("kill").args(["-s", name, &pid.to_string()]).status().expect("kill");
     assert!(status.success(), "kill -s {name} {pid}: {status}");
 }

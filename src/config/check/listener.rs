@@ -1,6 +1,6 @@
 //! Listeners: addresses that can be bound together, limits that fit each other.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 
 use ipnet::IpNet;
 
@@ -61,7 +61,7 @@ fn check(listener: &Field<file::Listener>, binds: &mut Binds, problems: &mut Pro
     };
     let mut bind = Vec::new();
     for text in texts {
-        for address in parse_bind(text, problems) {
+        for address in parse_bind(text, texts, problems) {
             binds.claim(address, text.span.as_ref(), &format!("listener `{name}`"), problems);
             bind.push(address);
         }
@@ -95,14 +95,18 @@ fn check(listener: &Field<file::Listener>, binds: &mut Binds, problems: &mut Pro
     })
 }
 
-/// Addresses to listen on. A `*` means both families, each with a socket of its own.
-fn parse_bind(text: &Field<String>, problems: &mut Problems<'_>) -> Vec<SocketAddr> {
+/// Addresses to listen on. A `*` means both families, each with a socket of its own. So does `[::]`, which is both on
+/// one system and IPv6 alone on another, unless `all` of the listener's addresses say what is wanted of IPv4.
+fn parse_bind(text: &Field<String>, all: &[Field<String>], problems: &mut Problems<'_>) -> Vec<SocketAddr> {
     let (ip, port) = text.value.rsplit_once(':').unwrap_or((&text.value, ""));
+    let both = |port| vec![(Ipv6Addr::UNSPECIFIED, port).into(), (Ipv4Addr::UNSPECIFIED, port).into()];
     if let Ok(address) = text.value.parse::<SocketAddr>() {
-        return vec![address];
+        let any_v6 = address.is_ipv6() && address.ip().is_unspecified();
+        let mut v4 = all.iter().filter_map(|text| text.value.parse::<SocketAddrV4>().ok());
+        return if any_v6 && !v4.any(|v4| v4.port() == address.port()) { both(address.port()) } else { vec![address] };
     }
     if let ("*", Ok(port)) = (ip, port.parse::<u16>()) {
-        return vec![(Ipv6Addr::UNSPECIFIED, port).into(), (Ipv4Addr::UNSPECIFIED, port).into()];
+        return both(port);
     }
     let hint = if text.value.parse::<Ipv6Addr>().is_ok() {
         format!("write an IPv6 address in brackets, and a port: `\"[{}]:8080\"`", text.value)
@@ -214,6 +218,23 @@ fn collide(a: SocketAddr, b: SocketAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn any_ipv6_address_is_any_address_unless_ipv4_is_named() {
+        let parse = |texts: &[&str]| {
+            let all: Vec<_> = texts.iter().map(|text| Field::absent((*text).to_owned())).collect();
+            let mut problems = Problems::new(std::path::Path::new(""), "");
+            let bound =
+                all.iter().flat_map(|text| parse_bind(text, &all, &mut problems)).map(|bound| bound.to_string());
+            bound.collect::<Vec<_>>()
+        };
+        assert_eq!(parse(&["[::]:80"]), ["[::]:80", "0.0.0.0:80"]);
+        assert_eq!(parse(&["*:80"]), ["[::]:80", "0.0.0.0:80"]);
+        assert_eq!(parse(&["[::]:80", "0.0.0.0:80"]), ["[::]:80", "0.0.0.0:80"]);
+        assert_eq!(parse(&["[::]:80", "127.0.0.1:80"]), ["[::]:80", "127.0.0.1:80"]);
+        assert_eq!(parse(&["[::]:80", "127.0.0.1:81"]), ["[::]:80", "0.0.0.0:80", "127.0.0.1:81"]);
+        assert_eq!(parse(&["[::1]:80"]), ["[::1]:80"]);
+    }
 
     #[test]
     fn addresses_collide_within_a_family_and_a_port() {

@@ -134,6 +134,7 @@ fn runtime(file: &file::Runtime, surroundings: &dyn Surroundings) -> Runtime {
             workers => workers as usize,
         },
         connections_max: file.connections_max.value as usize,
+        bind_wait: file.bind_wait.value,
         startup_grace: file.startup_grace.value,
         linger: file.linger.value,
         drain_timeout: file.drain_timeout.value,

@@ -98,6 +98,7 @@ fn config(count: u16) -> Config {
         runtime: model::Runtime {
             workers: 1,
             connections_max: 1,
+            bind_wait: Duration::ZERO,
             startup_grace: Duration::ZERO,
             linger: Duration::ZERO,
             drain_timeout: Duration::ZERO,

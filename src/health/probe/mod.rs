@@ -17,6 +17,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use crate::config::model::{HttpProbe, Probe, ProbeKind};
+use crate::platform;
 
 /// How much of an answer's body is read.
 pub const BODY_BYTES_MAX: usize = 64 * 1024;
@@ -94,7 +95,7 @@ impl Check for Network {
 pub async fn probe(target: &Target) -> Result<(), ProbeError> {
     let mut address = target.address;
     address.set_port(target.probe.port.unwrap_or(address.port()));
-    let stream = TcpStream::connect(address).await.map_err(ProbeError::Connect)?;
+    let stream = platform::connect(address).await.map_err(ProbeError::Connect)?;
     match &target.probe.kind {
         ProbeKind::Tcp => Ok(()),
         ProbeKind::Http(http) => {

@@ -121,11 +121,22 @@ metrics! {
     PROCESS_RESIDENT = Gauge "process_resident_memory_bytes" []
         "Memory of this process that is in RAM.";
     PROCESS_VIRTUAL = Gauge "process_virtual_memory_bytes" []
-        "Address space of this process.";
+        "Address space of this process; on Windows its private bytes.";
     PROCESS_OPEN_FDS = Gauge "process_open_fds" []
-        "File descriptors that are open.";
+        "File descriptors that are open; on Windows: handles.";
     PROCESS_MAX_FDS = Gauge "process_max_fds" []
         "File descriptors that may be open.";
     PROCESS_THREADS = Gauge "process_threads" []
         "Threads of this process.";
+
+    SYSTEM_CPU = Counter "plimsoll_system_cpu_seconds_total" ["mode"]
+        "Processor time of the machine over all processors, by what it was spent on.";
+    SYSTEM_MEMORY_AVAILABLE = Gauge "plimsoll_system_memory_available_bytes" []
+        "Memory of the machine that programs can still get.";
+    SYSTEM_MEMORY = Gauge "plimsoll_system_memory_bytes" []
+        "Memory of the machine.";
+    SYSTEM_OPEN_FDS = Gauge "plimsoll_system_open_fds" []
+        "File descriptors that are open on the machine; on Windows: handles.";
+    SYSTEM_THREADS = Gauge "plimsoll_system_threads" []
+        "Threads on the machine.";
 }

@@ -15,8 +15,8 @@ use super::records::{Member, Records};
 use super::{ReloadResult, UNROUTED};
 use crate::cause::Cause;
 use crate::config::model::{InstanceName, PoolName};
+use crate::platform::usage::{self, Machine, Process};
 use crate::pool::instance::{Admin, Health, Instance};
-use crate::telemetry::process::{self, Process};
 use crate::telemetry::stats::{
     self, BUCKETS_MICROS, InstanceStats, PerCause, PerWorker, RetryOutcome, RetryReason, STATUS_CLASSES,
 };
@@ -46,7 +46,8 @@ pub(super) fn text(records: &Records, now: Instant, workers: usize) -> String {
     scrape.instances(records, now);
     scrape.pools(records, now);
     scrape.control(records, workers);
-    scrape.process(process::read());
+    scrape.process(usage::process());
+    scrape.machine(usage::machine());
     scrape.encode()
 }
 
@@ -320,11 +321,7 @@ impl Scrape {
 
     fn process(&mut self, process: Process) {
         if let Some(seconds) = process.cpu_seconds {
-            let mut metric = labelled(&names::PROCESS_CPU, &[]);
-            let mut counter = Counter::default();
-            counter.set_value(seconds);
-            metric.set_counter(counter);
-            self.push(&names::PROCESS_CPU, metric);
+            self.seconds(&names::PROCESS_CPU, &[], seconds);
         }
         let gauges = [
             (&names::PROCESS_START, process.start_time_seconds),
@@ -341,7 +338,35 @@ impl Scrape {
         }
     }
 
+    fn machine(&mut self, machine: Machine) {
+        if let Some(cpu) = machine.cpu {
+            for (mode, seconds) in [("user", cpu.user), ("system", cpu.system), ("idle", cpu.idle)] {
+                self.seconds(&names::SYSTEM_CPU, &[mode], seconds);
+            }
+        }
+        let gauges = [
+            (&names::SYSTEM_MEMORY_AVAILABLE, machine.memory_available_bytes),
+            (&names::SYSTEM_MEMORY, machine.memory_bytes),
+            (&names::SYSTEM_OPEN_FDS, machine.open_fds),
+            (&names::SYSTEM_THREADS, machine.threads),
+        ];
+        for (definition, value) in gauges {
+            if let Some(value) = value {
+                self.gauge(definition, &[], value as f64);
+            }
+        }
+    }
+
     // --- one series ---
+
+    /// A counter of time.
+    fn seconds(&mut self, definition: &'static Definition, labels: &[&str], seconds: f64) {
+        let mut metric = labelled(definition, labels);
+        let mut counter = Counter::default();
+        counter.set_value(seconds);
+        metric.set_counter(counter);
+        self.push(definition, metric);
+    }
 
     fn counter(&mut self, definition: &'static Definition, labels: &[&str], value: u64) {
         let mut metric = labelled(definition, labels);

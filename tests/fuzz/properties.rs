@@ -4,9 +4,22 @@
 
 #![allow(dead_code, reason = "each fuzz target is a crate of its own and uses one of these")]
 
+use std::io;
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use plimsoll::config::diff::diff;
+use plimsoll::config::load::{Loaded, Rejected, Surroundings, parse};
+use plimsoll::config::model::{self, Listener};
+use plimsoll::config::problem::Severity;
+use plimsoll::http::admit::{Admitted, admit};
+use plimsoll::http::forwarded::{self, Peer, Scheme};
+use plimsoll::http::hop_by_hop::{self, Upgrade};
+use plimsoll::http::{imitation, via};
 use plimsoll::http1::{
-    ChunkedDecoder, ChunkedError, ChunkedLimits, Head, HeadError, HeadLimits, HeadReader, HeadStorage, Method, Name,
-    chunk_head, last_chunk, persistence, request_body, response_body,
+    BodyLength, ChunkedDecoder, ChunkedError, ChunkedLimits, Head, HeadError, HeadLimits, HeadReader, HeadStorage,
+    Method, Name, chunk_head, last_chunk, persistence, request_body, response_body,
 };
 
 const HEAD_LIMITS: HeadLimits = HeadLimits { bytes_max: 600, target_bytes_max: 100, fields_max: 40 };
@@ -24,6 +37,103 @@ pub(crate) fn request_head(bytes: &[u8]) {
     let _persistence = persistence(&head);
     assert!(!head.method_text().is_empty() && head.target().iter().all(u8::is_ascii_graphic));
     rewrite(&mut head, |head, out| head.write_request(out, head.target(), b"Extra: e\r\n"), HeadReader::request);
+}
+
+/// A request head on its way through the layers: what an instance gets must be read by a strict reader as it was meant.
+pub(crate) fn request_rules(bytes: &[u8]) {
+    let Ok(Some(mut head)) = read_head(HeadReader::request, bytes, bytes.len().max(1)) else { return };
+    let Ok(admitted) = admit(&mut head, listener()) else { return };
+    let method = head.method_text().to_vec();
+    hop_by_hop::request(&mut head, Upgrade::Drop);
+    imitation::drop_all(&mut head);
+    let client = "192.0.2.1:5".parse().expect("an address");
+    forwarded::apply(&mut head, &mut Peer::new(client, Scheme::Http, &[]), &admitted);
+    if via::request(&mut head).is_err() {
+        return;
+    }
+    let mut extra = Vec::new();
+    if !head.has(Name::Host) {
+        let host = Some(head.text(admitted.authority)).filter(|host| !host.is_empty()).unwrap_or(b"instance");
+        extra = [b"Host: ", host, b"\r\n"].concat();
+    }
+    if admitted.body == BodyLength::Chunked {
+        extra.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+    }
+    let mut out = Vec::new();
+    head.write_request(&mut out, &admitted.target(&head), &extra);
+    let limits = HeadLimits { bytes_max: usize::MAX, target_bytes_max: usize::MAX, fields_max: usize::MAX };
+    let Ok(Some(mut again)) = HeadReader::request().read(&mut out.clone(), &limits, HeadStorage::default) else {
+        panic!("an instance cannot read it: {}", out.escape_ascii())
+    };
+    assert!(again.rest().is_empty(), "nothing may follow: {}", again.rest().escape_ascii());
+    let readmitted = match admit(&mut again, listener()) {
+        Ok(readmitted) => readmitted,
+        Err(refusal) => panic!("{refusal:?}: {}", out.escape_ascii()),
+    };
+    let meant =
+        |head: &Head, admitted: &Admitted| (admitted.body, admitted.path(head).to_vec(), admitted.query.is_some());
+    assert_eq!(meant(&again, &readmitted), meant(&head, &admitted));
+    assert_eq!(again.method_text(), method);
+    for once in [Name::Host, Name::XForwardedFor, Name::XForwardedProto, Name::Forwarded] {
+        assert_eq!(again.all(once).count(), 1, "{once:?}: {}", out.escape_ascii());
+    }
+    // `TE` is for the next one, so it is named (RFC 9110 section 10.1.4).
+    assert!(again.all(Name::Connection).all(|named| named == b"TE"), "{}", out.escape_ascii());
+    for never in [Name::KeepAlive, Name::ProxyConnection, Name::Upgrade] {
+        assert!(!again.has(never), "{never:?}: {}", out.escape_ascii());
+    }
+}
+
+/// A configuration file: any text is taken or refused with places that exist, and what is taken is the same each time.
+pub(crate) fn config(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    match load(text) {
+        Ok(Loaded { config, warnings }) => {
+            assert!(warnings.iter().all(|problem| problem.severity == Severity::Warning));
+            assert!(!config.listeners.is_empty() && config.runtime.workers > 0);
+            assert!(config.pools.iter().all(|pool| !pool.instances.is_empty()));
+            let again = load(text).expect("it was taken before").config;
+            assert!(diff(&config, &again).is_empty() && *config == *again);
+        }
+        Err(rejected) => {
+            assert!(rejected.problems.iter().any(|problem| problem.severity == Severity::Error));
+            let lines: Vec<_> = text.strip_prefix('\u{feff}').unwrap_or(text).split('\n').collect();
+            for place in rejected.problems.iter().filter_map(|problem| problem.place.as_ref()) {
+                let line = lines[place.line - 1].trim_end_matches('\r');
+                assert!(line == place.text || place.text.contains("[secret]"), "{line}: {}", place.text);
+                assert!(place.width >= 1 && place.column <= place.text.chars().count() + 1);
+            }
+            assert!(rejected.to_string().starts_with("error: ") || rejected.to_string().starts_with("warning: "));
+        }
+    }
+}
+
+/// A machine without a network.
+struct Alone;
+
+impl Surroundings for Alone {
+    fn resolve(&self, hosts: &[String]) -> Vec<io::Result<Vec<IpAddr>>> {
+        hosts.iter().map(|_| Err(io::ErrorKind::NotFound.into())).collect()
+    }
+
+    fn read(&self, _path: &Path) -> io::Result<String> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+
+    fn cores(&self) -> usize {
+        2
+    }
+}
+
+fn load(text: &str) -> Result<Loaded, Rejected> {
+    parse(text, Path::new("plimsoll.toml"), &Alone)
+}
+
+/// A listener with defaults.
+fn listener() -> &'static Listener {
+    static CONFIG: OnceLock<Arc<model::Config>> = OnceLock::new();
+    let text = "[[listener]]\nbind = \"127.0.0.1:1\"\n[pool.a]\ninstances = [\"127.0.0.1:2\"]\n";
+    &CONFIG.get_or_init(|| load(text).expect("the smallest configuration").config).listeners[0]
 }
 
 /// A response head, and what follows it.

@@ -353,6 +353,7 @@ const STRICTER: &[Stricter] = &[
 /// What hyper refuses and we accept: what stands in the bytes then, and the reason.
 const MORE_LENIENT: &[(&str, &str)] = &[
     ("HTTP/1.2", "RFC 9110 2.5: a higher minor version is read as 1.1"),
+    ("A : b", "a proxy takes such white space off in responses (RFC 9112 5.1)"),
     ("GET /\"<> ", "what a target says is judged by `http::target`"),
 ];
 

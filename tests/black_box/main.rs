@@ -27,8 +27,6 @@ mod reload;
 mod retry;
 mod reuse;
 mod spread;
-mod strict_requests;
-mod strict_responses;
 mod upgrade;
 mod waits;
 mod with_nginx;

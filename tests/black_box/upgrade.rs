@@ -102,26 +102,6 @@ fn refused_upgrade_is_an_ordinary_answer() {
 }
 
 #[test]
-fn upgrade_from_an_http_1_0_client_is_not_offered() {
-    let api = Instance::named("a");
-    let proxy = Config::of(&[&api]).start();
-    let answer = proxy.send(ASK.replace("HTTP/1.1", "HTTP/1.0"));
-    assert_eq!(answer.status(), 200);
-    assert!(!api.last().head.has("upgrade"));
-}
-
-#[test]
-fn switch_to_something_that_was_not_offered_becomes_502() {
-    let api = Instance::named("a").serving(|exchange| {
-        exchange.write(SWITCH.replace("websocket", "tea"))?;
-        Ok(Then::Close)
-    });
-    let proxy = Config::of(&[&api]).start();
-    let answer = proxy.send(ASK);
-    assert_eq!((answer.status(), answer.cause().as_str()), (502, "upstream_bad_response"));
-}
-
-#[test]
 fn upgrade_lives_on_while_its_instance_is_ejected_and_the_file_reloaded() {
     let api = echo();
     let other = Instance::named("b");

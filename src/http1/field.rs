@@ -102,6 +102,24 @@ fn note_fields(
     if lines_end_well { Ok((length, seen)) } else { Err(HeadError::BareLineFeed) }
 }
 
+/// The same response without the white space between names and colons, and where its head ends then: RFC 9112 §5.1 asks
+/// that of a proxy (in requests it is an error). `None` where there is none.
+#[cold]
+pub(super) fn close_up_names(bytes: &[u8], end: usize) -> Option<(Vec<u8>, usize)> {
+    let mut closed = Vec::with_capacity(bytes.len());
+    for line in bytes.get(..end)?.split_inclusive(|byte| *byte == b'\n') {
+        let colon = if closed.is_empty() { None } else { memchr::memchr(b':', line) };
+        let name_end = colon.map(|colon| line[..colon].trim_ascii_end().len()).filter(|length| *length > 0);
+        match (name_end, colon) {
+            (Some(name_end), Some(colon)) => closed.extend_from_slice(&[&line[..name_end], &line[colon..]].concat()),
+            _ => closed.extend_from_slice(line),
+        }
+    }
+    let closed_end = closed.len();
+    closed.extend_from_slice(&bytes[end..]);
+    (closed_end < end).then_some((closed, closed_end))
+}
+
 impl ConnectionOptions {
     /// What the fields of a head say, of which `seen` are there.
     #[inline]
@@ -175,7 +193,8 @@ mod tests {
     /// A line, the name and the value in it, and where that is written.
     type Accepted = (&'static [u8], &'static [u8], &'static [u8], &'static str);
 
-    /// The fields, read in a request and in a response, which must agree.
+    /// The fields, read in a request and in a response, which must agree. (But for white space before a colon, which a
+    /// proxy takes off in responses: `head` has that.)
     fn parse(lines: &[u8], fields_max: usize) -> Result<Vec<Line>, HeadError> {
         let [request, response] = START_LINES.map(|start_line| {
             let bytes = [start_line, lines, b"\r\n"].concat();
@@ -209,8 +228,6 @@ mod tests {
             assert_eq!(parse(line, 100), Ok(vec![(name.to_vec(), value.to_vec())]), "{why}");
         }
         let refused: &[(&[u8], HeadError, &str)] = &[
-            (b"A : b\r\n", HeadError::BadField, "RFC 9112 5.1: white space before the colon"),
-            (b"A\t: b\r\n", HeadError::BadField, "RFC 9112 5.1: white space before the colon"),
             (b": b\r\n", HeadError::BadField, "RFC 9110 5.1: an empty name"),
             (b"A b: c\r\n", HeadError::BadField, "RFC 9110 5.1: white space in a name"),
             (b"A\r\n", HeadError::BadField, "RFC 9112 5: no colon"),

@@ -8,7 +8,7 @@
 //! control byte but tabs.
 
 pub use super::field::{ConnectionOptions, FieldRef, list};
-use super::field::{Field, parse_fields};
+use super::field::{Field, close_up_names, parse_fields};
 pub use super::name::{Name, NameSet};
 use super::read::{HeadLimits, HeadScanner};
 pub use super::start_line::{Method, Version};
@@ -185,6 +185,11 @@ impl Head {
             }
             Err(error) => {
                 let error = HeadScanner::of(kind).first_error(&bytes, start, end, fields_max).unwrap_or(error);
+                if let (HeadError::BadField, Kind::Response, Some((bytes, end))) =
+                    (error, kind, close_up_names(&bytes, end))
+                {
+                    return Self::parse(HeadStorage(parts), kind, bytes, start, end, fields_max);
+                }
                 Err((error, bytes))
             }
         }
@@ -591,6 +596,27 @@ mod tests {
         head.add("Via", &[b"1.1", b" plimsoll"]);
         assert!(!head.has(Name::Via));
         assert_eq!(written(&head), "GET /a HTTP/1.1\r\nVia: 1.1 plimsoll\r\n\r\n");
+    }
+
+    #[test]
+    fn white_space_before_colons_goes_in_responses_alone() {
+        let parse = |text: &[u8]| {
+            let end = text.windows(4).position(|bytes| bytes == b"\r\n\r\n").map_or(text.len(), |at| at + 4);
+            Head::response(text.to_vec(), 0, end, 100).map_err(|(error, _)| error)
+        };
+        let head =
+            parse(b"HTTP/1.1 200 a : b\r\nX \t: 1 : 2\r\nContent-Length : 2\r\n\r\nhi : x").expect("RFC 9112 5.1");
+        let fields: Vec<_> = head.fields().map(|field| (field.text, field.value)).collect();
+        assert_eq!(fields, [(b"X".as_slice(), b"1 : 2".as_slice()), (b"Content-Length", b"2")]);
+        assert_eq!((head.reason(), head.rest()), (b"a : b".as_slice(), b"hi : x".as_slice()));
+        for text in [&b"HTTP/1.1 200 OK\r\n : 1\r\n\r\n"[..], b"HTTP/1.1 200 OK\r\nX y : 1\r\n\r\n"] {
+            assert!(parse(text).is_err(), "{}", text.escape_ascii());
+        }
+        for request in [b"GET / HTTP/1.1\r\nX : 1\r\n\r\n".to_vec(), b"GET / HTTP/1.1\r\nX\t: 1\r\n\r\n".to_vec()] {
+            let end = request.len();
+            let refused = Head::request(request, 0, end, 100).map_err(|(error, _)| error).err();
+            assert_eq!(refused, Some(HeadError::BadField), "RFC 9112 5.1");
+        }
     }
 
     #[test]

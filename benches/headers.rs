@@ -58,6 +58,7 @@ fn listener() -> Listener {
         allow_trace: false,
         abort_on_close: false,
         health_path: None,
+        tls: None,
         redirect: None,
         hsts: None,
     }

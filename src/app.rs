@@ -113,7 +113,7 @@ async fn serve(loaded: Loaded) -> Result<(), StartError> {
 
     let mut proxy = tokio::select! {
         // Dropped in the middle it serves nobody yet.
-        started = Proxy::start(&config, Some(log.control())) => started.inspect_err(|error| {
+        started = Proxy::start(&loaded, Some(log.control())) => started.inspect_err(|error| {
             tracing::error!(%error, "start failed");
         })?,
         signal = end_signals.next() => {
@@ -198,7 +198,8 @@ impl Proxy {
     ///
     /// # Cancel safety
     /// Nothing is served when the future is dropped.
-    pub async fn start(config: &Arc<Config>, log: Option<LogControl>) -> Result<Self, StartError> {
+    pub async fn start(loaded: &Loaded, log: Option<LogControl>) -> Result<Self, StartError> {
+        let config = &loaded.config;
         let metrics = Metrics::new(config.runtime.workers);
         if let Some(log) = &log {
             metrics.watch_log(log.drops());
@@ -212,7 +213,7 @@ impl Proxy {
             Some(address) => Some(patience.until(|| AdminServer::bind(address), |error| &error.source).await?),
             None => None,
         };
-        let (starting, handle) = Starting::new(config, (sockets, planned), fleet, metrics.clone(), log);
+        let (starting, handle) = Starting::new(loaded, (sockets, planned), fleet, metrics.clone(), log);
         let published = Arc::clone(starting.published());
         let _set_once = announcer.published.set(Arc::downgrade(&published)).is_ok();
         let api = Admin::new(Arc::clone(&published), metrics, handle.clone());

@@ -6,8 +6,9 @@
 //! dropped, or the kernel would reset the connection and take the answer with it; after a response that was cut off it
 //! is reset, so that no client takes what it got for the whole.
 
+use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,8 +21,10 @@ use crate::http::forwarded::{Peer, Scheme};
 use crate::http::stack;
 use crate::platform::NODELAY_INHERITED;
 use crate::snapshot::ListenerView;
+use crate::tls::failure::Failure;
+use crate::tls::server::{HandshakeError, Server};
 use crate::wire::Wire;
-use crate::worker::alarm::{Alarm, Awaits, Ring};
+use crate::worker::alarm::{Alarm, Ring};
 use crate::worker::{View, Worker};
 
 /// Bytes that are read and dropped at most after an early answer. Much, because it is `lingering_timeout` that limits it
@@ -62,10 +65,8 @@ pub struct Client {
     pub ahead: Vec<u8>,
     /// Whether it closed its sending side.
     pub ended: bool,
-    /// When it was accepted.
-    begun: Instant,
     /// Whether no request has come yet.
-    pub fresh: bool,
+    fresh: bool,
     /// Its listener as the last snapshot that had it saw it.
     pub listener: Arc<ListenerView>,
     /// The snapshot's generation, and where the listener stands in it.
@@ -82,10 +83,9 @@ pub enum Presence {
 }
 
 impl Client {
-    fn new(stream: Wire, address: SocketAddr, listener: Arc<ListenerView>, begun: Instant) -> Self {
-        let peer = Peer::new(address, Scheme::Http, &listener.settings.trusted_proxies);
-        let place = (0, None);
-        Self { stream, address, peer, ahead: Vec::new(), ended: false, begun, fresh: true, listener, place }
+    fn new(stream: Wire, address: SocketAddr, listener: Arc<ListenerView>) -> Self {
+        let peer = Peer::new(address, scheme(&stream), &listener.settings.trusted_proxies);
+        Self { stream, address, peer, ahead: Vec::new(), ended: false, fresh: true, listener, place: (0, None) }
     }
 
     /// Finds the listener in `view`; what depends on its settings is made anew where they may have changed.
@@ -96,10 +96,18 @@ impl Client {
             self.place = (view.generation, at);
             if let Some(at) = at {
                 self.listener = Arc::clone(&view.listeners[at]);
-                self.peer = Peer::new(self.address, Scheme::Http, &self.listener.settings.trusted_proxies);
+                self.peer = Peer::new(self.address, scheme(&self.stream), &self.listener.settings.trusted_proxies);
             }
         }
         if self.place.1.is_some() { Presence::Listed } else { Presence::Gone }
+    }
+}
+
+/// What the connection itself is, whatever a reload has made of its listener since.
+fn scheme(stream: &Wire) -> Scheme {
+    match stream {
+        Wire::Tls(_) => Scheme::Https,
+        _ => Scheme::Http,
     }
 }
 
@@ -115,13 +123,27 @@ pub async fn serve(
         tracing::debug!(client = %address, %error, "connection ended before it began");
         return;
     }
-    let mut client = Client::new(Wire::Plain(stream), address, listener, alarm.now());
+    let stream = match &listener.tls {
+        None => Wire::Plain(stream),
+        // Boxed: what a handshake needs would be a part of every connection that waits.
+        Some(tls) => match Box::pin(handshake(worker, &listener, tls, stream, address, alarm)).await {
+            Some(Ok(stream)) => stream,
+            Some(Err(HandshakeError::PlainHttp(stream))) => {
+                let client = Client::new(Wire::Plain(stream), address, listener);
+                return Box::pin(refuse_plain(client, alarm)).await;
+            }
+            _ => return,
+        },
+    };
+    let mut client = Client::new(stream, address, listener);
+    let mut wait = client.listener.settings.request_head_timeout;
     loop {
-        if client.ahead.is_empty() && !first_byte(worker, &mut client, alarm).await {
+        if client.ahead.is_empty() && !first_byte(worker, &mut client, alarm, wait).await {
             return Box::pin(close(client, alarm)).await;
         }
+        client.fresh = false;
         match Box::pin(stack::serve(worker, &mut client, alarm)).await {
-            After::KeepAlive => {}
+            After::KeepAlive => wait = client.listener.settings.keep_alive_timeout,
             After::Close => return Box::pin(close(client, alarm)).await,
             // Boxed: its buffer would be a part of every connection that waits.
             After::Linger => return Box::pin(linger(client, alarm)).await,
@@ -130,23 +152,73 @@ pub async fn serve(
     }
 }
 
+/// The TLS handshake, within its time. Until it ends the connection may be closed to make room like one that idles:
+/// `None` then.
+async fn handshake(
+    worker: &Worker,
+    listener: &ListenerView,
+    tls: &Server,
+    stream: TcpStream,
+    address: SocketAddr,
+    alarm: &Alarm,
+) -> Option<Result<Wire, HandshakeError>> {
+    let begun = Instant::now();
+    let stats = listener.stats.of(worker.id);
+    let mut handshake = pin!(tls.handshake(stream));
+    let result = loop {
+        match alarm.run_idle(begun + tls.handshake_timeout, handshake.as_mut()).await {
+            Ok(result) => break result,
+            Err(Ring::Deadline) => {
+                break Err(HandshakeError::Failed(Failure::Timeout, io::ErrorKind::TimedOut.into()));
+            }
+            // A drain lets it finish: who has just connected is most likely to ask something.
+            Err(Ring::Close) if !worker.draining() => {
+                stats.evicted.increment();
+                return None;
+            }
+            Err(_) => {}
+        }
+    };
+    match &result {
+        Ok(stream) => {
+            stats.handshake_duration.observe(begun.elapsed());
+            if let Some(session) = stream.session() {
+                stats.handshakes[session.version][session.origin].increment();
+            }
+        }
+        Err(HandshakeError::PlainHttp(_)) => {
+            stats.handshake_failures[Failure::PlainHttp as usize].increment();
+        }
+        Err(HandshakeError::Failed(failure, error)) => {
+            stats.handshake_failures[*failure as usize].increment();
+            let (listener, reason) = (&listener.settings.name, failure.code());
+            tracing::debug!(%listener, client = %address, reason, %error, "TLS handshake failed");
+        }
+    }
+    Some(result)
+}
+
+/// Tells a client that speaks plain HTTP to a TLS port so.
+async fn refuse_plain(mut client: Client, alarm: &Alarm) {
+    const ANSWER: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 58\r\n\
+        Connection: close\r\n\r\na plain HTTP request was sent to an HTTPS port: use https\n\n";
+    let deadline = Instant::now() + client.listener.settings.response_write_timeout;
+    if let Ok(Ok(())) = alarm.run(deadline, client.stream.write_all(ANSWER)).await {
+        linger(client, alarm).await;
+    }
+}
+
 /// Waits for the next request. Returns `false` when the connection ends instead: silently, since nothing was asked.
-async fn first_byte(worker: &Worker, client: &mut Client, alarm: &Alarm) -> bool {
+async fn first_byte(worker: &Worker, client: &mut Client, alarm: &Alarm, wait: Duration) -> bool {
     if client.ended {
         return false;
     }
-    let settings = &client.listener.settings;
-    // A new connection was accepted to ask something: until it has, silence does not prolong its time.
-    let wait_until = if client.fresh {
-        client.begun + settings.request_head_timeout
-    } else {
-        alarm.now() + settings.keep_alive_timeout
-    };
+    let now = alarm.now();
     let (mut leave, mut end) = (None, None);
     loop {
         let listed = match client.refresh(&worker.view()) {
-            Presence::Listed => wait_until,
-            Presence::Gone => wait_until.min(*leave.get_or_insert(alarm.now() + LEAVING_TIME)),
+            Presence::Listed => now + wait,
+            Presence::Gone => (now + wait).min(*leave.get_or_insert(alarm.now() + LEAVING_TIME)),
         };
         let deadline = if worker.draining() {
             // Never before looking: a request that has come already is served.
@@ -156,8 +228,7 @@ async fn first_byte(worker: &Worker, client: &mut Client, alarm: &Alarm) -> bool
             listed
         };
         let readable = std::future::poll_fn(|context| client.stream.poll_read_ready(context));
-        let awaits = if client.fresh { Awaits::First } else { Awaits::Next };
-        match alarm.run_idle(deadline, awaits, readable).await {
+        match alarm.run_idle(deadline, readable).await {
             Ok(ready) => return ready.is_ok(),
             Err(Ring::Published) => {}
             Err(Ring::Close) if worker.draining() => {}

@@ -19,6 +19,8 @@ use crate::pool::Pool;
 use crate::route::Table;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::stats::{ListenerStats, RouteStats};
+use crate::tls::material::Material;
+use crate::tls::server::Server;
 
 /// One published state of the whole proxy.
 #[derive(Debug)]
@@ -27,6 +29,8 @@ pub struct Snapshot {
     pub generation: u64,
     /// What it was built from.
     pub config: Arc<Config>,
+    /// What the files hold that the configuration names.
+    pub material: Arc<Material>,
     /// In the order of the file.
     pub listeners: Vec<Arc<ListenerView>>,
     /// In the order of the file.
@@ -48,6 +52,8 @@ pub struct ListenerView {
     pub unrouted: Arc<RouteStats>,
     /// The line of `Strict-Transport-Security`, for what came by TLS; empty without `hsts`.
     pub hsts: Vec<u8>,
+    /// TLS; `None`: plain HTTP.
+    pub tls: Option<Server>,
 }
 
 /// Where the requests of one route go on one listener.
@@ -64,11 +70,25 @@ pub struct RouteView {
 }
 
 impl Snapshot {
-    /// Builds the view of a configuration. `pools` are the ones that `health::fleet` prepared for it.
+    /// Builds the view of a configuration and of the files that it names. `pools` are the ones that `health::fleet`
+    /// prepared for it; `before` is what it replaces, if it replaces anything.
     #[must_use]
-    pub fn build(generation: u64, config: Arc<Config>, pools: Vec<Arc<Pool>>, metrics: &Metrics) -> Self {
-        let listeners = config.listeners.iter().map(|listener| view(listener, &config, &pools, metrics)).collect();
-        Self { generation, config, listeners, pools, published: SystemTime::now() }
+    pub fn build(
+        config: Arc<Config>,
+        material: Arc<Material>,
+        pools: Vec<Arc<Pool>>,
+        metrics: &Metrics,
+        before: Option<&Self>,
+    ) -> Self {
+        let listeners = config.listeners.iter().map(|listener| {
+            let before = before.and_then(|before| before.listener(&listener.name));
+            let before = before.and_then(|before| before.tls.as_ref());
+            let tls = listener.tls.as_ref().map(|tls| Server::build(tls, &material, before));
+            view(listener, &config, &pools, metrics, tls)
+        });
+        let listeners = listeners.collect();
+        let generation = before.map_or(1, |before| before.generation + 1);
+        Self { generation, config, material, listeners, pools, published: SystemTime::now() }
     }
 
     /// The listener of that name.
@@ -84,7 +104,13 @@ impl Snapshot {
     }
 }
 
-fn view(listener: &Listener, config: &Config, pools: &[Arc<Pool>], metrics: &Metrics) -> Arc<ListenerView> {
+fn view(
+    listener: &Listener,
+    config: &Config,
+    pools: &[Arc<Pool>],
+    metrics: &Metrics,
+    tls: Option<Server>,
+) -> Arc<ListenerView> {
     let serves = |names: &[ListenerName]| names.is_empty() || names.contains(&listener.name);
     // `check` has refused routes to pools that do not exist, so nothing is left out here.
     let routes = config.routes.iter().filter(|route| serves(&route.listeners)).filter_map(|route| {
@@ -100,6 +126,7 @@ fn view(listener: &Listener, config: &Config, pools: &[Arc<Pool>], metrics: &Met
         stats: metrics.listener(&listener.name),
         unrouted: metrics.unrouted(&listener.name),
         hsts: listener.hsts.as_ref().map(hsts::line).unwrap_or_default(),
+        tls,
     })
 }
 

@@ -13,6 +13,8 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
+use crate::tls::session::Session;
+
 use crate::http2::stream::Stream;
 
 /// A connection as a stream of bytes.
@@ -44,6 +46,18 @@ impl Wire {
             Self::Plain(socket) => Some(socket),
             Self::Tls(stream) => Some(stream.get_ref().0),
             Self::H2(_) => None,
+        }
+    }
+
+    /// What TLS has agreed on with a client; `None`: there is none.
+    #[must_use]
+    pub fn session(&self) -> Option<Session<'_>> {
+        match self {
+            Self::Tls(stream) => match &**stream {
+                TlsStream::Server(stream) => Some(Session::of(stream.get_ref().1)),
+                TlsStream::Client(_) => None,
+            },
+            _ => None,
         }
     }
 

@@ -86,7 +86,7 @@ pub(super) async fn diff(admin: &Admin, running: &Arc<Config>, text: Bytes, name
     // Only the name of the client's file, for messages: which folder it lies in there says nothing here.
     let name = name.as_deref().and_then(|name| Path::new(name).file_name());
     let path = name.map_or_else(|| running.path.clone(), |name| running.path.with_file_name(name));
-    let Some(loaded) = aside(admin, move || load::parse(&text, &path, &ThisMachine)).await else {
+    let Some(loaded) = aside(admin, move || load::parse(&text, &path, &ThisMachine::default())).await else {
         return failure(StatusCode::INTERNAL_SERVER_ERROR, "the configuration could not be compared", None);
     };
     match loaded {

@@ -47,9 +47,10 @@ struct Served {
 impl Served {
     async fn start(admin_section: &str) -> Self {
         let text = format!("{LISTENER}{POOL}[admin]\n{admin_section}");
-        let config = load::parse(&text, Path::new("plimsoll.toml"), &Nowhere).unwrap().config;
+        let loaded = load::parse(&text, Path::new("plimsoll.toml"), &Nowhere).unwrap();
         let metrics = Metrics::new(1);
-        let published = Arc::new(Published::new(Snapshot::build(1, config, Vec::new(), &metrics)));
+        let published =
+            Arc::new(Published::new(Snapshot::build(loaded.config, loaded.material, Vec::new(), &metrics, None)));
         let (control, commands) = ControlHandle::new();
         let admin = Admin::new(Arc::clone(&published), metrics, control);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -9,8 +9,8 @@ use std::hash::{Hash, Hasher};
 use serde::Serialize;
 
 use super::model::{
-    Admin, Config, Evidence, Hsts, HttpProbe, Instance, Listener, Log, Pool, PoolConnection, PoolName, Probe,
-    ProbeKind, Retry, Route, Runtime, Secret,
+    Admin, Config, Evidence, Hsts, HttpProbe, Instance, Listener, ListenerTls, Log, Pool, PoolConnection, PoolName,
+    Probe, ProbeKind, Retry, Route, Runtime, Secret,
 };
 use super::text::{Size, Text as _};
 
@@ -257,11 +257,18 @@ fn listener_settings(listener: &Listener) -> Settings {
         keep_alive_timeout, lingering_timeout, request_fields_max, trusted_proxies, allow_trace, abort_on_close,
         health_path, redirect;
         bytes request_head_bytes_max, request_target_bytes_max;
-        without name, request_body_bytes_max, hsts
+        without name, request_body_bytes_max, hsts, tls
     });
     settings.push(("request_body_bytes_max", listener.request_body_bytes_max.map(Size).text()));
     if let Some(hsts) = &listener.hsts {
         settings.extend(settings!("hsts.", hsts, Hsts { max_age, include_subdomains, preload; bytes; without }));
+    }
+    if let Some(tls) = &listener.tls {
+        settings.extend(settings!("tls.", tls, ListenerTls {
+            certificates, minimum_version, alpn, strict_sni, handshake_timeout, tickets, ticket_lifetime, ticket_keys;
+            bytes;
+            without
+        }));
     }
     settings
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use toml::de::{DeTable, DeValue};
 
-use super::model::{Balance, LogFormat, LogLevel, Secret};
+use super::model::{Alpn, Balance, LogFormat, LogLevel, Secret, TlsVersion};
 use super::problem::Problems;
 pub use super::read::Key;
 use super::read::{
@@ -80,6 +80,7 @@ section! {
         health_path: Option<String> = unset();
         redirect: Option<String> = unset();
         hsts: Hsts = nested();
+        tls: ListenerTls = nested();
     }
 }
 
@@ -92,6 +93,33 @@ section! {
         include_subdomains: bool = default(false);
         /// The lists in browsers are left only after months.
         preload: bool = default(false);
+    }
+}
+
+section! {
+    /// `[listener.tls]`
+    ListenerTls {
+        certificates: Tables<Certificate> = nested();
+        /// 1.0 and 1.1 are forbidden (RFC 8996); 1.2 with these ciphers is sound, and old clients have nothing newer.
+        minimum_version: TlsVersion = default(TlsVersion::Tls12);
+        alpn: Vec<Field<Alpn>> = default(vec![Field::absent(Alpn::Http11)]);
+        /// Clients that connect to an address, and old ones, send no name.
+        strict_sni: bool = default(false);
+        /// Four round trips to the other side of the world, twice, with lost packets.
+        handshake_timeout: Duration = within(s(10), ms(100)..=s(300));
+        /// One for each of the connections that a browser opens first; what others send.
+        tickets: u64 = within(2, 0..=8);
+        /// A working day; who steals a key reads what was resumed with it, for no longer than this back.
+        ticket_lifetime: Duration = within(s(12 * 3_600), s(60)..=s(7 * 86_400));
+        ticket_keys: Option<String> = unset();
+    }
+}
+
+section! {
+    /// `[[listener.tls.certificates]]`
+    Certificate {
+        certificate: Option<String> = unset();
+        key: Option<String> = unset();
     }
 }
 
@@ -296,7 +324,7 @@ pub(super) fn sections_with_key(name: &str) -> Vec<String> {
         .iter()
         .filter_map(|key| key.path.rsplit_once('.').filter(|(_, last)| *last == name))
         .map(|(section, _)| match section {
-            "listener" | "route" => format!("`[[{section}]]`"),
+            "listener" | "route" | "listener.tls.certificates" => format!("`[[{section}]]`"),
             "pool.NAME.instances" => "a table in `instances`".to_owned(),
             _ => format!("`[{section}]`"),
         })

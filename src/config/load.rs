@@ -8,7 +8,7 @@ use std::net::{IpAddr, ToSocketAddrs};
 use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 use toml::de::DeTable;
@@ -16,7 +16,10 @@ use toml::de::DeTable;
 use super::check::check;
 use super::model::Config;
 use super::problem::{Problem, Problems, Severity};
-use super::{file, values};
+use super::{file, files, values};
+
+use crate::platform;
+use crate::tls::material::Material;
 
 pub use super::problem::Rejected;
 
@@ -30,6 +33,8 @@ const FILE_BYTES_MAX: u64 = 64 << 20;
 pub struct Loaded {
     /// The configuration.
     pub config: Arc<Config>,
+    /// What the files hold that it names.
+    pub material: Arc<Material>,
     /// What may not be as it was meant.
     pub warnings: Vec<Problem>,
 }
@@ -43,6 +48,25 @@ pub trait Surroundings {
     /// # Errors
     /// If it cannot be read.
     fn read(&self, path: &Path) -> io::Result<String>;
+    /// The bytes of a file, for certificates and keys.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    fn read_bytes(&self, path: &Path) -> io::Result<Vec<u8>> {
+        self.read(path).map(String::into_bytes)
+    }
+    /// Whether others than the owner can read a file.
+    fn is_exposed(&self, _path: &Path) -> bool {
+        false
+    }
+    /// What is in use now, if Plimsoll runs.
+    fn in_use(&self) -> Option<Arc<Material>> {
+        None
+    }
+    /// The date, for certificates.
+    fn now(&self) -> SystemTime {
+        SystemTime::now()
+    }
     /// How many cores there are, for `workers = 0`.
     fn cores(&self) -> usize;
 }
@@ -52,7 +76,22 @@ pub trait Surroundings {
 /// # Errors
 /// All that is wrong with it, together.
 pub fn load(path: &Path) -> Result<Loaded, Rejected> {
-    parse(&read_text(path)?, path, &ThisMachine)
+    parse(&read_text(path)?, path, &ThisMachine::default())
+}
+
+/// As [`load`], while `in_use` is in use: what has not changed is taken over, and what is new must be good.
+///
+/// # Errors
+/// All that is wrong with it, together.
+pub fn load_anew(path: &Path, in_use: &Arc<Material>) -> Result<Loaded, Rejected> {
+    parse(&read_text(path)?, path, &ThisMachine { in_use: Some(Arc::clone(in_use)) })
+}
+
+/// Reads the files of a configuration that is in use anew. What is wrong with one of them is among the problems, and
+/// what was in use of it stays.
+#[must_use]
+pub fn read_files_anew(config: &Config, in_use: &Arc<Material>) -> (Material, Vec<Problem>) {
+    files::read(config, &ThisMachine { in_use: Some(Arc::clone(in_use)) })
 }
 
 /// Loads a configuration from its text; `path` is shown in messages and is what relative paths are relative to.
@@ -70,11 +109,13 @@ pub fn parse(text: &str, path: &Path, surroundings: &dyn Surroundings) -> Result
     }
     let file = file::read(document.get_ref(), &mut problems);
     let config = check(&file, path, hash, surroundings, &mut problems);
-    let problems = problems.into_sorted();
+    let (material, wrong_files) = files::read(&config, surroundings);
+    let mut problems = problems.into_sorted();
+    problems.extend(wrong_files);
     if problems.iter().any(|problem| problem.severity == Severity::Error) {
         return Err(Rejected { problems });
     }
-    Ok(Loaded { config: Arc::new(config), warnings: problems })
+    Ok(Loaded { config: Arc::new(config), material: Arc::new(material), warnings: problems })
 }
 
 /// What is not TOML, and what is wrong with single keys in other lines. How values fit together is not looked at: that
@@ -147,8 +188,11 @@ pub(super) fn fingerprint(bytes: &[u8]) -> String {
 }
 
 /// The machine that this runs on.
-#[derive(Debug, Clone, Copy)]
-pub struct ThisMachine;
+#[derive(Debug, Clone, Default)]
+pub struct ThisMachine {
+    /// What is in use, if Plimsoll runs.
+    pub in_use: Option<Arc<Material>>,
+}
 
 impl Surroundings for ThisMachine {
     /// Each name in a thread of its own: the system's resolver cannot be interrupted, and one name that hangs must not
@@ -181,6 +225,18 @@ impl Surroundings for ThisMachine {
 
     fn read(&self, path: &Path) -> io::Result<String> {
         std::fs::read_to_string(path)
+    }
+
+    fn read_bytes(&self, path: &Path) -> io::Result<Vec<u8>> {
+        std::fs::read(path)
+    }
+
+    fn is_exposed(&self, path: &Path) -> bool {
+        platform::is_exposed(path)
+    }
+
+    fn in_use(&self) -> Option<Arc<Material>> {
+        self.in_use.clone()
     }
 
     fn cores(&self) -> usize {

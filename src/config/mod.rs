@@ -7,6 +7,7 @@
 mod check;
 pub mod diff;
 pub mod file;
+mod files;
 pub mod load;
 pub mod model;
 pub mod problem;

@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::problem::Place;
+
 /// A name from the configuration, cheap to clone, usable as a label.
 macro_rules! name_type {
     ($(#[$meta:meta])* $name:ident) => {
@@ -87,6 +89,23 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// A file that the configuration names.
+#[derive(Debug, Clone)]
+pub struct FileRef {
+    /// Where it is, from the folder of the configuration.
+    pub path: PathBuf,
+    /// As it is written: what messages and labels call it.
+    pub written: Arc<str>,
+    /// Where it is written, for messages: no part of what it means.
+    pub place: Option<Place>,
+}
+
+impl PartialEq for FileRef {
+    fn eq(&self, other: &Self) -> bool {
+        self.path == other.path
+    }
+}
+
 /// A whole configuration.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
@@ -149,6 +168,8 @@ pub struct Listener {
     pub redirect: Option<Redirect>,
     /// What browsers are told to remember about TLS here.
     pub hsts: Option<Hsts>,
+    /// TLS; `None`: plain HTTP.
+    pub tls: Option<ListenerTls>,
 }
 
 /// From `http` to `https`: the same host, path and query.
@@ -167,6 +188,61 @@ pub struct Hsts {
     pub include_subdomains: bool,
     /// Whether browsers may come with it built in.
     pub preload: bool,
+}
+
+/// TLS towards clients.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ListenerTls {
+    /// Never empty; the first is for clients that ask for no name that another one has.
+    pub certificates: Vec<CertificateFiles>,
+    /// The oldest version that clients may use.
+    pub minimum_version: TlsVersion,
+    /// Protocols offered by ALPN, the preferred one first; never empty.
+    pub alpn: Vec<Alpn>,
+    /// Whether a client that asks for a name that no certificate has, or for none, is refused.
+    pub strict_sni: bool,
+    /// From accept to the end of the handshake.
+    pub handshake_timeout: Duration,
+    /// Tickets for resuming that a TLS 1.3 client gets after a full handshake; 0: no resumption, in 1.2 neither.
+    pub tickets: usize,
+    /// How long a ticket can be used.
+    pub ticket_lifetime: Duration,
+    /// Keys of tickets, shared with other nodes; `None`: random ones that rotate.
+    pub ticket_keys: Option<FileRef>,
+}
+
+/// The files of a certificate.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CertificateFiles {
+    /// The chain.
+    pub certificate: FileRef,
+    /// The private key; may be the same file.
+    pub key: FileRef,
+}
+
+/// A version of TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum TlsVersion {
+    Tls12,
+    Tls13,
+}
+
+/// A protocol that ALPN can agree on (RFC 7301).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Alpn {
+    /// HTTP/1.1, and 1.0.
+    Http11,
+}
+
+impl Alpn {
+    /// As it is registered, and written in the file.
+    #[must_use]
+    pub const fn id(self) -> &'static str {
+        match self {
+            Self::Http11 => "http/1.1",
+        }
+    }
 }
 
 /// A rule from request to pool.

@@ -101,6 +101,11 @@ impl<'a> Problems<'a> {
         &mut self.found[last].1
     }
 
+    /// The place of some bytes, for what is only found wrong later.
+    pub(super) fn place(&self, span: &Range<usize>) -> Place {
+        Place::of(span, self.text)
+    }
+
     /// The line that a byte stands in, from 1.
     pub(super) fn line(&self, span: &Range<usize>) -> usize {
         Place::of(span, self.text).line

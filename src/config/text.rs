@@ -6,7 +6,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::model::{
-    Balance, HostField, HostPattern, InstanceName, ListenerName, LogFormat, LogLevel, PoolName, Redirect,
+    Alpn, Balance, CertificateFiles, FileRef, HostField, HostPattern, InstanceName, ListenerName, LogFormat, LogLevel,
+    PoolName, Redirect, TlsVersion,
 };
 use super::read::Value;
 use super::values::{Bytes, duration_text};
@@ -61,6 +62,19 @@ impl Text for Redirect {
     }
 }
 
+impl Text for FileRef {
+    fn text(&self) -> String {
+        self.written.to_string()
+    }
+}
+
+impl Text for CertificateFiles {
+    fn text(&self) -> String {
+        let Self { certificate, key } = self;
+        if certificate == key { certificate.text() } else { format!("{} with {}", certificate.text(), key.text()) }
+    }
+}
+
 /// A range of statuses.
 impl Text for (u16, u16) {
     fn text(&self) -> String {
@@ -87,4 +101,4 @@ macro_rules! text_by {
 }
 
 text_by!(to_string: bool, u16, u32, usize, String, SocketAddr, IpNet, ListenerName, PoolName, InstanceName, HostPattern);
-text_by!(plain: Balance, LogLevel, LogFormat);
+text_by!(plain: Balance, LogLevel, LogFormat, TlsVersion, Alpn);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::model::{Balance, LogFormat, LogLevel, Secret};
+use super::model::{Alpn, Balance, LogFormat, LogLevel, Secret, TlsVersion};
 use super::problem::Problems;
 use super::read::{Entry, Value, nearest};
 
@@ -238,6 +238,13 @@ words!(LogLevel {
     "info" => Self::Info,
     "debug" => Self::Debug,
     "trace" => Self::Trace,
+});
+words!(TlsVersion {
+    "1.2" => Self::Tls12,
+    "1.3" => Self::Tls13,
+});
+words!(Alpn {
+    "http/1.1" => Self::Http11,
 });
 words!(LogFormat {
     "json" => Self::Json,

@@ -157,7 +157,7 @@ fn configuration(instances: &[Instance]) -> String {
 async fn play(world: &World, path: &Path, rounds: Rounds) -> Result<Verdict, DemoError> {
     let mut signals = EndSignals::listen()?;
     let loaded = load_config(path)?;
-    let mut proxy = Proxy::start(&loaded.config, None).await?;
+    let mut proxy = Proxy::start(&loaded, None).await?;
     let _triggers = app::triggers(&proxy, &loaded.config, ReloadSignal::listen()?);
     let front = proxy.addresses().next().map(|(_, address)| address).ok_or(DemoError::NoAddress)?;
     where_to_look(world, &proxy, front, path);

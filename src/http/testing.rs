@@ -50,5 +50,6 @@ pub(super) fn listener() -> Listener {
         health_path: None,
         redirect: None,
         hsts: None,
+        tls: None,
     }
 }

@@ -24,6 +24,7 @@ use windows as system;
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 
 use socket2::Socket;
 use tokio::net::TcpStream;
@@ -73,6 +74,12 @@ pub fn may_pass(error: &io::Error) -> bool {
 /// Dropping it closes the socket.
 pub async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     system::connect(address).await
+}
+
+/// Whether others than its owner can read a file, as far as its mode tells. `false` if it cannot be looked at.
+#[must_use]
+pub fn is_exposed(path: &Path) -> bool {
+    system::is_exposed(path)
 }
 
 /// The limit of open descriptors.

@@ -2,6 +2,8 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 use socket2::Socket;
@@ -21,6 +23,11 @@ pub(super) fn prepare_listener(socket: &Socket, sharing: Sharing) -> io::Result<
         socket.set_tcp_nodelay(true)?;
     }
     Ok(())
+}
+
+pub(super) fn is_exposed(path: &Path) -> bool {
+    const GROUP_AND_OTHERS: u32 = 0o077;
+    std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & GROUP_AND_OTHERS != 0)
 }
 
 pub(super) fn obstacle(address: SocketAddr, error: &io::Error) -> Option<String> {

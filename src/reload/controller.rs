@@ -3,19 +3,20 @@
 //! It runs on the control runtime. While a reload waits (for names to resolve, for first verdicts, for sockets to close)
 //! operators' drains go through at once and further reloads wait; those that waited together become one.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 
 use super::{Command, ControlHandle, Force, ReloadError, ReloadOutcome, SetAdmin, SetAdminError, Trigger};
 use crate::config::diff::{Diff, diff};
-use crate::config::load::{Loaded, Rejected, load};
-use crate::config::model::{Config, PoolName};
+use crate::config::load::{Loaded, Rejected, load_anew};
+use crate::config::model::{CertificateFiles, Config, ListenerName, ListenerTls, PoolName};
 use crate::config::problem::Problem;
 use crate::health::fleet::{Fleet, Prepared};
 use crate::listener::sockets::{ListenError, ListeningSockets, Opened, Planned};
@@ -25,6 +26,7 @@ use crate::pool::instance::Health;
 use crate::snapshot::{Phase, Published, Snapshot};
 use crate::telemetry::log::LogControl;
 use crate::telemetry::metrics::{Metrics, ReloadResult};
+use crate::tls::material::Material;
 use crate::worker::{Share, WorkerCommand, WorkerHandle};
 
 /// How long a reload waits for the sockets of listeners that went to be closed. They go on accepting what is in their
@@ -63,14 +65,15 @@ impl Starting {
     /// Starts to probe the instances of a configuration whose addresses are taken.
     #[must_use]
     pub fn new(
-        config: &Arc<Config>,
+        loaded: &Loaded,
         (sockets, planned): (ListeningSockets, Planned),
         mut fleet: Fleet,
         metrics: Metrics,
         log: Option<LogControl>,
     ) -> (Self, ControlHandle) {
+        let Loaded { config, material, .. } = loaded;
         let prepared = fleet.prepare(config);
-        let first = Snapshot::build(1, Arc::clone(config), prepared.pools.clone(), &metrics);
+        let first = Snapshot::build(Arc::clone(config), Arc::clone(material), prepared.pools.clone(), &metrics, None);
         announce(&first, &metrics);
         let (handle, inbox) = ControlHandle::new();
         let controller = Controller {
@@ -245,10 +248,11 @@ impl Controller {
     /// The reload itself. Up to the publish, an error leaves everything as it was.
     async fn transaction(&mut self, force: Force, began: Instant) -> Result<Outcome, ReloadError> {
         let running = self.published.load();
-        let Loaded { config: written, warnings } = self.load().await.map_err(ReloadError::Invalid)?;
+        let loaded = self.load(Arc::clone(&running.material)).await.map_err(ReloadError::Invalid)?;
+        let Loaded { config: written, material, warnings } = loaded;
         let diff = diff(&running.config, &written);
         let config = in_effect(&written, &running.config);
-        if *config == *running.config {
+        if *config == *running.config && material.changes(&running.material) == 0 {
             let reported = report(&running, diff, warnings, began);
             return Ok(Outcome { reported, changed: Changed::No });
         }
@@ -271,7 +275,7 @@ impl Controller {
 
         // Publish, once. From here on nothing can fail.
         let pools = prepared.pools.clone();
-        let snapshot = Arc::new(Snapshot::build(running.generation + 1, config, pools, &self.metrics));
+        let snapshot = Arc::new(Snapshot::build(config, material, pools, &self.metrics, Some(&running)));
         self.published.publish(Arc::clone(&snapshot));
         announce(&snapshot, &self.metrics);
         if let Some(log) = &self.log {
@@ -286,9 +290,9 @@ impl Controller {
     }
 
     /// Reading files and resolving names blocks, so it happens on a thread of its own: probes go on.
-    async fn load(&mut self) -> Result<Loaded, Rejected> {
+    async fn load(&mut self, in_use: Arc<Material>) -> Result<Loaded, Rejected> {
         let path = self.path.clone();
-        let loading = tokio::task::spawn_blocking(move || load(&path));
+        let loading = tokio::task::spawn_blocking(move || load_anew(&path, &in_use));
         match self.meanwhile(loading).await {
             Ok(loaded) => loaded,
             Err(error) => Err(Rejected::unreadable(&self.path, format!("loading it failed: {error}"), None)),
@@ -388,6 +392,18 @@ fn announce(snapshot: &Snapshot, metrics: &Metrics) {
     let members = snapshot.pools.iter().flat_map(|pool| &pool.members);
     let members = members.map(|member| (member.name.clone(), Arc::clone(&member.instance)));
     metrics.published(snapshot.generation, &snapshot.config, members);
+    metrics.certificates(expiry(snapshot));
+}
+
+/// When the certificates of each listener with TLS expire, by their files.
+fn expiry(snapshot: &Snapshot) -> BTreeMap<ListenerName, BTreeMap<Arc<str>, SystemTime>> {
+    let listeners = snapshot.config.listeners.iter().filter_map(|listener| Some((listener, listener.tls.as_ref()?)));
+    let certificates = |files: &CertificateFiles| {
+        let about = &snapshot.material.certificate(files)?.about;
+        Some((Arc::clone(&files.certificate.written), about.not_after))
+    };
+    let of = |tls: &ListenerTls| tls.certificates.iter().filter_map(certificates).collect();
+    listeners.map(|(listener, tls)| (listener.name.clone(), of(tls))).collect()
 }
 
 fn listen_error(error: ListenError) -> ReloadError {

@@ -51,7 +51,7 @@ fn free_port() -> SocketAddr {
 /// Starts a proxy from a file, hands it to the test, and ends it.
 async fn proxy(file: &File, test: impl AsyncFnOnce(ControlHandle, Arc<Published>)) {
     let loaded = load(&file.0).unwrap();
-    let mut proxy = Proxy::start(&loaded.config, None).await.unwrap();
+    let mut proxy = Proxy::start(&loaded, None).await.unwrap();
     let (handle, published) = (proxy.handle().clone(), Arc::clone(proxy.published()));
     tokio::select! {
         () = proxy.run() => {}

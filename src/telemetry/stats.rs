@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::cause::Cause;
+use crate::tls::failure::Failure;
+use crate::tls::session;
 
 /// A worker's number, 0 to `workers - 1`; the control side writes to the shard after the last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -274,6 +276,12 @@ pub struct ListenerShard {
     pub redirected: Counter,
     /// Connections that ended in a TCP or framing error of the client's.
     pub client_errors: Counter,
+    /// Handshakes that made a connection, by version of TLS and by whether a session was resumed.
+    pub handshakes: [[Counter; session::ORIGINS.len()]; session::VERSIONS.len()],
+    /// Handshakes that made none, by why.
+    pub handshake_failures: [Counter; Failure::ALL.len()],
+    /// Time of handshakes that made a connection.
+    pub handshake_duration: Histogram,
 }
 
 /// What is counted per listener.

@@ -5,7 +5,13 @@
 //! here and in `wire` only, and always with the one [`provider`]: it has the post-quantum key exchange X25519MLKEM768,
 //! which is offered first.
 
+pub mod certificate;
+pub mod failure;
+pub mod material;
 pub mod pem;
+pub mod server;
+pub mod session;
+pub mod tickets;
 
 use std::sync::{Arc, LazyLock};
 

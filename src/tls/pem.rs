@@ -98,6 +98,13 @@ pub enum Fault {
     TicketKeys(String),
 }
 
+impl Fault {
+    /// A section whose bytes somebody else could not use.
+    pub(super) fn unusable(what: &'static str, why: &dyn fmt::Display) -> Self {
+        Self::Unusable { what, why: why.to_string() }
+    }
+}
+
 struct Instead<'a>(&'a [String]);
 
 impl fmt::Display for Instead<'_> {

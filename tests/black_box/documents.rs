@@ -34,9 +34,6 @@ fn every_example_starts_and_ends() {
         }
         seen += 1;
         let shown = path.display().to_string();
-        let checked = run(&["check", &shown]);
-        assert!(checked.status.success(), "{shown}: {}", String::from_utf8_lossy(&checked.stderr));
-
         let mut config: Table = std::fs::read_to_string(&path).unwrap().parse().unwrap();
         let front = relocate(&mut config);
         let admin = ports::free();
@@ -48,6 +45,8 @@ fn every_example_starts_and_ends() {
         runtime.as_table_mut().unwrap().insert("linger".into(), "0s".into());
         let folder = Folder::new();
         let file = folder.write("example.toml", config.to_string());
+        let checked = run(&["check", &file.display().to_string()]);
+        assert!(checked.status.success(), "{shown}: {}", String::from_utf8_lossy(&checked.stderr));
         let mut proxy = Proxy::launch_file(folder, &file, front, admin);
         within(seconds(15), &format!("{shown} starts"), || {
             assert!(!proxy.has_ended(), "{shown}: {}", proxy.lines().join("\n"));

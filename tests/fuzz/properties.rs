@@ -88,7 +88,7 @@ pub(crate) fn request_rules(bytes: &[u8]) {
 pub(crate) fn config(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     match load(text) {
-        Ok(Loaded { config, warnings }) => {
+        Ok(Loaded { config, warnings, .. }) => {
             assert!(warnings.iter().all(|problem| problem.severity == Severity::Warning));
             assert!(!config.listeners.is_empty() && config.runtime.workers > 0);
             assert!(config.pools.iter().all(|pool| !pool.instances.is_empty()));

@@ -25,6 +25,17 @@ impl Folder {
         std::fs::write(&path, text).expect("a file in a temporary folder");
         path
     }
+
+    /// Writes a file that nobody else can read.
+    pub(crate) fn write_secret(&self, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.write(name, text);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("its mode");
+        }
+        path
+    }
 }
 
 impl Drop for Folder {

@@ -114,9 +114,16 @@ fn ended(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::UnexpectedEof, format!("ended within {what}"))
 }
 
+/// What bytes go through.
+pub(crate) trait Stream: Read + Write + Send {}
+
+impl<S: Read + Write + Send> Stream for S {}
+
 /// One end of a connection: bytes out as they are, messages in.
 pub(crate) struct Wire {
     stream: TcpStream,
+    /// What is above the socket; `None`: nothing.
+    above: Option<Box<dyn Stream>>,
     buffer: Vec<u8>,
 }
 
@@ -125,7 +132,12 @@ impl Wire {
         stream.set_nodelay(true).expect("nodelay");
         stream.set_read_timeout(Some(timeout)).expect("a read timeout");
         stream.set_write_timeout(Some(timeout)).expect("a write timeout");
-        Self { stream, buffer: Vec::new() }
+        Self { stream, above: None, buffer: Vec::new() }
+    }
+
+    /// Bytes go through `above`, which has the same socket.
+    pub(crate) fn above(above: Box<dyn Stream>, stream: TcpStream, timeout: Duration) -> Self {
+        Self { above: Some(above), ..Self::new(stream, timeout) }
     }
 
     pub(crate) fn stream(&self) -> &TcpStream {
@@ -142,7 +154,10 @@ impl Wire {
     }
 
     pub(crate) fn write(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
-        self.stream.write_all(bytes.as_ref())
+        match &mut self.above {
+            Some(above) => above.write_all(bytes.as_ref()).and_then(|()| above.flush()),
+            None => self.stream.write_all(bytes.as_ref()),
+        }
     }
 
     /// Ends the sending side.
@@ -159,7 +174,11 @@ impl Wire {
     pub(crate) fn fill(&mut self) -> io::Result<bool> {
         let mut bytes = [0; 16 * 1024];
         let count = loop {
-            match self.stream.read(&mut bytes) {
+            let read = match &mut self.above {
+                Some(above) => above.read(&mut bytes),
+                None => self.stream.read(&mut bytes),
+            };
+            match read {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 other => break other?,
             }

@@ -15,6 +15,7 @@ pub(crate) mod nginx;
 pub(crate) mod ports;
 pub(crate) mod process;
 pub(crate) mod proxy;
+pub(crate) mod tls;
 pub(crate) mod wait;
 
 pub(crate) use client::Client;

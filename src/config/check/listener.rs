@@ -1,6 +1,7 @@
 //! Listeners: addresses that can be bound together, limits that fit each other.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
+use std::path::Path;
 
 use ipnet::IpNet;
 
@@ -9,10 +10,15 @@ use crate::config::model::{Hsts, Listener, ListenerName, Redirect};
 use crate::config::problem::Problems;
 use crate::config::read::{Field, Span};
 
-use super::{Unique, check_name, written};
+use super::{Unique, check_name, tls, written};
 
 /// Checks all listeners and claims their addresses.
-pub(super) fn check_all(file: &file::Config, binds: &mut Binds, problems: &mut Problems<'_>) -> Vec<Listener> {
+pub(super) fn check_all(
+    file: &file::Config,
+    path: &Path,
+    binds: &mut Binds,
+    problems: &mut Problems<'_>,
+) -> Vec<Listener> {
     let listeners = &file.listener.value.0;
     if listeners.is_empty() && !file.listener.is_written() {
         problems.error(None, "no listener").hint("add `[[listener]]` and below it `bind = \"0.0.0.0:8080\"`");
@@ -20,7 +26,7 @@ pub(super) fn check_all(file: &file::Config, binds: &mut Binds, problems: &mut P
     let mut names = Unique::new("listener");
     let mut checked = Vec::new();
     for listener in listeners {
-        let Some(model) = check(listener, binds, problems) else { continue };
+        let Some(model) = check(listener, path, binds, problems) else { continue };
         let name_span = listener.value.name.span.as_ref().or(listener.span.as_ref());
         names.claim(model.name.as_str(), name_span, problems);
         let all_max = &file.runtime.value.connections_max;
@@ -41,7 +47,12 @@ pub(super) fn check_all(file: &file::Config, binds: &mut Binds, problems: &mut P
     checked
 }
 
-fn check(listener: &Field<file::Listener>, binds: &mut Binds, problems: &mut Problems<'_>) -> Option<Listener> {
+fn check(
+    listener: &Field<file::Listener>,
+    path: &Path,
+    binds: &mut Binds,
+    problems: &mut Problems<'_>,
+) -> Option<Listener> {
     let file = &listener.value;
     let texts = file.bind.value.as_deref().unwrap_or_default();
     if texts.is_empty() {
@@ -92,6 +103,7 @@ fn check(listener: &Field<file::Listener>, binds: &mut Binds, problems: &mut Pro
         health_path: written(&file.health_path).and_then(|path| check_health_path(path, problems)),
         redirect: written(&file.redirect).and_then(|target| check_redirect(&target, problems)),
         hsts: check_hsts(&file.hsts.value, problems),
+        tls: file.tls.is_written().then(|| tls::check_listener(&file.tls, path, problems)),
     })
 }
 

@@ -7,14 +7,16 @@ mod listener;
 mod pool;
 mod probe;
 mod route;
+mod tls;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::file;
 use super::load::Surroundings;
-use super::model::{Admin, Config, Log, Runtime, Secret};
+use super::model::{Admin, Config, FileRef, Log, Runtime, Secret};
 use super::problem::Problems;
 use super::read::{Field, Span};
 
@@ -30,7 +32,7 @@ pub(super) fn check(
     problems: &mut Problems<'_>,
 ) -> Config {
     let mut binds = listener::Binds::default();
-    let listeners = listener::check_all(file, &mut binds, problems);
+    let listeners = listener::check_all(file, path, &mut binds, problems);
     let admin = check_admin(&file.admin.value, path, &mut binds, surroundings, problems);
     let pools = pool::check_all(&file.pool, &binds, surroundings, problems);
     let routes = route::check_all(file, &listeners, problems);
@@ -172,6 +174,15 @@ fn check_name(kind: &str, name: &Field<String>, problems: &mut Problems<'_>) {
         problems
             .error(name.span.as_ref(), format!("`{}` is no name for {kind}", name.value))
             .hint(format!("use letters, digits, `-`, `_`, `.` and `:`, at most {CHARS_MAX}"));
+    }
+}
+
+/// A file that the configuration names; relative to its folder.
+fn file_ref(name: &str, span: Option<&Span>, path: &Path, problems: &Problems<'_>) -> FileRef {
+    FileRef {
+        path: path.parent().unwrap_or(Path::new("")).join(name),
+        written: Arc::from(name),
+        place: span.map(|span| problems.place(span)),
     }
 }
 

@@ -6,6 +6,7 @@ mod ports;
 use std::io;
 use std::net::SocketAddr;
 use std::os::windows::io::AsRawSocket;
+use std::path::Path;
 use std::ptr::null_mut;
 
 use socket2::Socket;
@@ -19,6 +20,11 @@ use windows_sys::Win32::Networking::WinSock::{
 };
 
 use super::{DescriptorLimit, Sharing};
+
+pub(super) fn is_exposed(_path: &Path) -> bool {
+    // Access lists are inherited from the folder, and a science of their own.
+    false
+}
 
 /// Windows lets any process bind a port that is in use if it asks with `SO_REUSEADDR`, and gives it the connections: so
 /// every listener asks for exclusive use.

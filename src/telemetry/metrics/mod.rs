@@ -10,6 +10,7 @@ pub mod names;
 mod records;
 mod scrape;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -127,6 +128,11 @@ impl Metrics {
         members: impl IntoIterator<Item = (InstanceName, Arc<Instance>)>,
     ) {
         self.records().published(Instant::now(), SystemTime::now(), generation, config, members);
+    }
+
+    /// The listeners with TLS now, and when the certificate of each of their files expires.
+    pub fn certificates(&self, expiry: BTreeMap<ListenerName, BTreeMap<Arc<str>, SystemTime>>) {
+        self.records().certificates = expiry;
     }
 
     /// An instance's state changed.

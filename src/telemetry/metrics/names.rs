@@ -63,6 +63,15 @@ metrics! {
     LISTENER_CLIENT_ERRORS = Counter "plimsoll_listener_client_errors_total" ["listener"]
         "Client connections that ended in a TCP or framing error of the client's.";
 
+    TLS_HANDSHAKES = Counter "plimsoll_tls_handshakes_total" ["listener", "version", "session"]
+        "TLS handshakes with clients that made a connection, in full or by resuming a session.";
+    TLS_HANDSHAKE_FAILURES = Counter "plimsoll_tls_handshake_failures_total" ["listener", "reason"]
+        "TLS handshakes with clients that made no connection, by why.";
+    TLS_HANDSHAKE_DURATION = Histogram "plimsoll_tls_handshake_duration_seconds" ["listener"]
+        "Time of TLS handshakes with clients that made a connection.";
+    TLS_NOT_AFTER = Gauge "plimsoll_tls_certificate_not_after_timestamp_seconds" ["listener", "certificate"]
+        "When a certificate expires, by its file as the configuration names it.";
+
     UPSTREAM_REQUESTS = Counter "plimsoll_upstream_requests_total" ["pool", "instance", "code"]
         "Attempts that got a response head, by status class.";
     UPSTREAM_ERRORS = Counter "plimsoll_upstream_errors_total" ["pool", "instance", "cause"]

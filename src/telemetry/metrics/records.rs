@@ -114,6 +114,8 @@ pub(super) struct Records {
     /// Counted by name from the start, since only the control side counts them.
     pub(super) probes: BTreeMap<(PoolName, InstanceName), ProbeTotals>,
     pub(super) transitions: BTreeMap<(PoolName, InstanceName, &'static str, &'static str), u64>,
+    /// When certificates expire, by their files, for each listener with TLS.
+    pub(super) certificates: BTreeMap<ListenerName, BTreeMap<Arc<str>, SystemTime>>,
     pub(super) reloads: [u64; ReloadResult::ALL.len()],
     pub(super) generation: u64,
     pub(super) hash: String,

@@ -18,8 +18,10 @@ use crate::config::model::{InstanceName, PoolName};
 use crate::platform::usage::{self, Machine, Process};
 use crate::pool::instance::{Admin, Health, Instance};
 use crate::telemetry::stats::{
-    self, BUCKETS_MICROS, InstanceStats, PerCause, PerWorker, RetryOutcome, RetryReason, STATUS_CLASSES,
+    self, BUCKETS_MICROS, InstanceStats, ListenerStats, PerCause, PerWorker, RetryOutcome, RetryReason, STATUS_CLASSES,
 };
+use crate::tls::failure::Failure;
+use crate::tls::session;
 
 /// Causes that an attempt can fail with: shown from the start, so that the first one is an increase of a known series.
 const ATTEMPT_CAUSES: [Cause; 10] = [
@@ -224,7 +226,32 @@ impl Scrape {
             self.counter(&names::LISTENER_EVICTED, &labels, stats.sum(|shard| &shard.evicted));
             self.counter(&names::LISTENER_REDIRECTED, &labels, stats.sum(|shard| &shard.redirected));
             self.counter(&names::LISTENER_CLIENT_ERRORS, &labels, stats.sum(|shard| &shard.client_errors));
+            if let Some(certificates) = records.certificates.get(listener) {
+                self.handshakes(listener.as_str(), stats);
+                for (certificate, not_after) in certificates {
+                    self.gauge(
+                        &names::TLS_NOT_AFTER,
+                        &[listener.as_str(), certificate],
+                        seconds_since_1970(*not_after),
+                    );
+                }
+            }
         }
+    }
+
+    fn handshakes(&mut self, listener: &str, stats: &ListenerStats) {
+        for (version, version_label) in session::VERSIONS.into_iter().enumerate() {
+            for (origin, origin_label) in session::ORIGINS.into_iter().enumerate() {
+                let count = stats.sum(|shard| &shard.handshakes[version][origin]);
+                self.counter(&names::TLS_HANDSHAKES, &[listener, version_label, origin_label], count);
+            }
+        }
+        for reason in Failure::ALL {
+            let count = stats.sum(|shard| &shard.handshake_failures[reason as usize]);
+            self.counter(&names::TLS_HANDSHAKE_FAILURES, &[listener, reason.code()], count);
+        }
+        let duration = HistogramTotals::of(stats, |shard| &shard.handshake_duration);
+        self.histogram(&names::TLS_HANDSHAKE_DURATION, &[listener], &duration);
     }
 
     fn instances(&mut self, records: &Records, now: Instant) {

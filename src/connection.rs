@@ -24,7 +24,7 @@ use crate::snapshot::ListenerView;
 use crate::tls::failure::Failure;
 use crate::tls::server::{HandshakeError, Server};
 use crate::wire::Wire;
-use crate::worker::alarm::{Alarm, Ring};
+use crate::worker::alarm::{Alarm, Awaits, Ring};
 use crate::worker::{View, Worker};
 
 /// Bytes that are read and dropped at most after an early answer. Much, because it is `lingering_timeout` that limits it
@@ -65,8 +65,10 @@ pub struct Client {
     pub ahead: Vec<u8>,
     /// Whether it closed its sending side.
     pub ended: bool,
+    /// When it was accepted.
+    begun: Instant,
     /// Whether no request has come yet.
-    fresh: bool,
+    pub fresh: bool,
     /// Its listener as the last snapshot that had it saw it.
     pub listener: Arc<ListenerView>,
     /// The snapshot's generation, and where the listener stands in it.
@@ -83,9 +85,10 @@ pub enum Presence {
 }
 
 impl Client {
-    fn new(stream: Wire, address: SocketAddr, listener: Arc<ListenerView>) -> Self {
+    fn new(stream: Wire, address: SocketAddr, listener: Arc<ListenerView>, begun: Instant) -> Self {
         let peer = Peer::new(address, scheme(&stream), &listener.settings.trusted_proxies);
-        Self { stream, address, peer, ahead: Vec::new(), ended: false, fresh: true, listener, place: (0, None) }
+        let place = (0, None);
+        Self { stream, address, peer, ahead: Vec::new(), ended: false, begun, fresh: true, listener, place }
     }
 
     /// Finds the listener in `view`; what depends on its settings is made anew where they may have changed.
@@ -129,21 +132,19 @@ pub async fn serve(
         Some(tls) => match Box::pin(handshake(worker, &listener, tls, stream, address, alarm)).await {
             Some(Ok(stream)) => stream,
             Some(Err(HandshakeError::PlainHttp(stream))) => {
-                let client = Client::new(Wire::Plain(stream), address, listener);
+                let client = Client::new(Wire::Plain(stream), address, listener, alarm.now());
                 return Box::pin(refuse_plain(client, alarm)).await;
             }
             _ => return,
         },
     };
-    let mut client = Client::new(stream, address, listener);
-    let mut wait = client.listener.settings.request_head_timeout;
+    let mut client = Client::new(stream, address, listener, alarm.now());
     loop {
-        if client.ahead.is_empty() && !first_byte(worker, &mut client, alarm, wait).await {
+        if client.ahead.is_empty() && !first_byte(worker, &mut client, alarm).await {
             return Box::pin(close(client, alarm)).await;
         }
-        client.fresh = false;
         match Box::pin(stack::serve(worker, &mut client, alarm)).await {
-            After::KeepAlive => wait = client.listener.settings.keep_alive_timeout,
+            After::KeepAlive => {}
             After::Close => return Box::pin(close(client, alarm)).await,
             // Boxed: its buffer would be a part of every connection that waits.
             After::Linger => return Box::pin(linger(client, alarm)).await,
@@ -166,7 +167,7 @@ async fn handshake(
     let stats = listener.stats.of(worker.id);
     let mut handshake = pin!(tls.handshake(stream));
     let result = loop {
-        match alarm.run_idle(begun + tls.handshake_timeout, handshake.as_mut()).await {
+        match alarm.run_idle(begun + tls.handshake_timeout, Awaits::First, handshake.as_mut()).await {
             Ok(result) => break result,
             Err(Ring::Deadline) => {
                 break Err(HandshakeError::Failed(Failure::Timeout, io::ErrorKind::TimedOut.into()));
@@ -209,16 +210,22 @@ async fn refuse_plain(mut client: Client, alarm: &Alarm) {
 }
 
 /// Waits for the next request. Returns `false` when the connection ends instead: silently, since nothing was asked.
-async fn first_byte(worker: &Worker, client: &mut Client, alarm: &Alarm, wait: Duration) -> bool {
+async fn first_byte(worker: &Worker, client: &mut Client, alarm: &Alarm) -> bool {
     if client.ended {
         return false;
     }
-    let now = alarm.now();
+    let settings = &client.listener.settings;
+    // A new connection was accepted to ask something: until it has, silence does not prolong its time.
+    let wait_until = if client.fresh {
+        client.begun + settings.request_head_timeout
+    } else {
+        alarm.now() + settings.keep_alive_timeout
+    };
     let (mut leave, mut end) = (None, None);
     loop {
         let listed = match client.refresh(&worker.view()) {
-            Presence::Listed => now + wait,
-            Presence::Gone => (now + wait).min(*leave.get_or_insert(alarm.now() + LEAVING_TIME)),
+            Presence::Listed => wait_until,
+            Presence::Gone => wait_until.min(*leave.get_or_insert(alarm.now() + LEAVING_TIME)),
         };
         let deadline = if worker.draining() {
             // Never before looking: a request that has come already is served.
@@ -228,7 +235,8 @@ async fn first_byte(worker: &Worker, client: &mut Client, alarm: &Alarm, wait: D
             listed
         };
         let readable = std::future::poll_fn(|context| client.stream.poll_read_ready(context));
-        match alarm.run_idle(deadline, readable).await {
+        let awaits = if client.fresh { Awaits::First } else { Awaits::Next };
+        match alarm.run_idle(deadline, awaits, readable).await {
             Ok(ready) => return ready.is_ok(),
             Err(Ring::Published) => {}
             Err(Ring::Close) if worker.draining() => {}

@@ -16,6 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 
+use super::alarm::Evict;
 use super::{Share, Worker, WorkerCommand};
 use crate::config::model::ListenerName;
 use crate::connection;
@@ -220,16 +221,17 @@ fn serve(worker: &Rc<Worker>, listener: &Arc<ListenerView>, stream: TcpStream, p
 /// Waits until one more connection is within the limits, and has one closed that idles, if there is one.
 async fn make_room(worker: &Rc<Worker>, listener: &ListenerName) {
     let crowd = &worker.crowd;
+    let mut which = Evict::Served;
     loop {
         let view = worker.view();
         let Some(listener_view) = view.listener(listener) else { return };
         let Some(full) = full(worker, listener_view, view.config.runtime.connections_max) else { return };
         let group = full.listener().map(|name| worker.group(name));
-        if !worker.alarms.evict_idle(group) {
+        if !worker.alarms.evict_idle(group, which) {
             // None of ours: the others look, too. A full inbox means that they are at it already.
             for (at, other) in crowd.workers.iter().enumerate() {
                 if at != worker.id.0 {
-                    let command = WorkerCommand::EvictIdle { listener: full.listener().cloned() };
+                    let command = WorkerCommand::EvictIdle { listener: full.listener().cloned(), which };
                     let _full = other.commands.try_send(command).is_err();
                 }
             }
@@ -238,6 +240,8 @@ async fn make_room(worker: &Rc<Worker>, listener: &ListenerName) {
         let freed = crowd.freed.notified();
         let _pause_over = tokio::time::timeout(ROOM_PAUSE, freed).await.is_err();
         crowd.waiting.fetch_sub(1, Ordering::Relaxed);
+        // Nowhere is one that has had a request: the next look takes those as well that have not asked for long.
+        which = Evict::Any;
     }
 }
 

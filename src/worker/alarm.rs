@@ -51,11 +51,32 @@ pub enum Ticks {
 /// What a connection is doing, as far as others must know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// Between requests: may be closed at any time without loss.
-    Idle { since: Instant },
+    /// Without a request: may be closed at any time without loss.
+    Idle { since: Instant, awaits: Awaits },
     /// In a request.
     Busy,
 }
+
+/// Which request an idle connection waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Awaits {
+    /// Its first: the client has just connected, most likely to ask something.
+    First,
+    /// A further one.
+    Next,
+}
+
+/// Which connections may be closed to make room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Evict {
+    /// Those that have had a request.
+    Served,
+    /// Those as well that have been waiting for their first one for more than a second.
+    Any,
+}
+
+/// How long a connection is not closed to make room that waits for its first request.
+const GREETING_TIME: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 struct Entry {
@@ -194,31 +215,34 @@ impl Alarms {
         }
     }
 
-    /// Ends one connection that has been idle for long, to make room. Looks at a sample, so that a flood of
-    /// connections does not make this quadratic. Returns whether there was one.
-    pub fn evict_idle(&self, group: Option<usize>) -> bool {
+    /// Ends one connection that has been idle for long, to make room: one that has had a request, if there is any. Looks
+    /// at a sample, so that a flood of connections does not make this quadratic. Returns whether there was one.
+    pub fn evict_idle(&self, group: Option<usize>, which: Evict) -> bool {
+        const LOOKED_AT_MAX: usize = 2_048;
         const SAMPLE: usize = 64;
         let entries = self.entries.borrow();
-        let mut oldest: Option<(Instant, &Rc<Entry>)> = None;
-        let mut seen = 0;
-        for offset in 0..entries.len() {
-            let index = (self.cursor.get() + offset) % entries.len();
+        let mut oldest: Option<(bool, Instant, &Rc<Entry>)> = None;
+        let mut served = 0;
+        let looked_at = entries.len().min(LOOKED_AT_MAX);
+        let start = self.cursor.get();
+        for offset in 0..looked_at {
+            let index = (start + offset) % entries.len();
+            self.cursor.set(index);
             let Some(entry) = &entries[index] else { continue };
-            if let Phase::Idle { since } = entry.phase.get()
-                && group.is_none_or(|group| group == entry.group)
-                && entry.ring.get() != Some(Ring::Close)
-            {
-                seen += 1;
-                if oldest.is_none_or(|(time, _)| since < time) {
-                    oldest = Some((since, entry));
+            let Phase::Idle { since, awaits } = entry.phase.get() else { continue };
+            let fresh = awaits == Awaits::First;
+            let may_go = !fresh || which == Evict::Any && since + GREETING_TIME <= self.now();
+            if may_go && group.is_none_or(|group| group == entry.group) && entry.ring.get() != Some(Ring::Close) {
+                served += usize::from(!fresh);
+                if oldest.is_none_or(|(other, time, _)| (fresh, since) < (other, time)) {
+                    oldest = Some((fresh, since, entry));
                 }
-                if seen == SAMPLE {
-                    self.cursor.set(index);
+                if served == SAMPLE {
                     break;
                 }
             }
         }
-        oldest.inspect(|(_, entry)| entry.ring(Ring::Close)).is_some()
+        oldest.inspect(|(_, _, entry)| entry.ring(Ring::Close)).is_some()
     }
 }
 
@@ -262,8 +286,8 @@ impl Alarm {
     ///
     /// # Errors
     /// The [`Ring`] that ended the wait.
-    pub async fn run_idle<F: Future>(&self, deadline: Instant, future: F) -> Result<F::Output, Ring> {
-        self.entry.phase.set(Phase::Idle { since: self.now() });
+    pub async fn run_idle<F: Future>(&self, deadline: Instant, awaits: Awaits, future: F) -> Result<F::Output, Ring> {
+        self.entry.phase.set(Phase::Idle { since: self.now(), awaits });
         let result = self.run(deadline, future).await;
         self.entry.phase.set(Phase::Busy);
         result
@@ -396,7 +420,7 @@ mod tests {
         let (idle, busy) = (alarms.register(0), alarms.register(0));
         let deadline = Instant::now() + Duration::from_secs(10);
         let both = async {
-            tokio::join!(idle.run_idle(deadline, std::future::pending::<()>()), async {
+            tokio::join!(idle.run_idle(deadline, Awaits::First, std::future::pending::<()>()), async {
                 let wait = busy.run(deadline, tokio::time::sleep(Duration::from_secs(1)));
                 tokio::join!(wait, async { alarms.ring_idle(Ring::Close) }).0
             })
@@ -411,21 +435,48 @@ mod tests {
         let deadline = Instant::now() + Duration::from_secs(10);
         let test = async {
             tokio::select! {
-                ring = old.run_idle(deadline, std::future::pending::<()>()) => assert_eq!(ring, Err(Ring::Close)),
+                ring = old.run_idle(deadline, Awaits::Next, std::future::pending::<()>()) => assert_eq!(ring, Err(Ring::Close)),
                 _ = async {
                     tokio::time::sleep(Duration::from_secs(1)).await;
-                    young.run_idle(deadline, std::future::pending::<()>()).await
+                    young.run_idle(deadline, Awaits::Next, std::future::pending::<()>()).await
                 } => panic!("the younger one was evicted"),
                 () = async {
                     tokio::time::sleep(Duration::from_secs(2)).await;
-                    assert!(alarms.evict_idle(None));
+                    assert!(alarms.evict_idle(None, Evict::Any));
                     std::future::pending::<()>().await;
                 } => {}
             }
         };
         with_ticks(&alarms, test).await;
         drop((old, young));
-        assert!(!alarms.evict_idle(None), "nobody is left");
+        assert!(!alarms.evict_idle(None, Evict::Any), "nobody is left");
         assert!(alarms.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_has_had_no_request_is_evicted_last_and_not_at_once() {
+        let alarms = alarms();
+        let (fresh, served) = (alarms.register(0), alarms.register(0));
+        let deadline = Instant::now() + Duration::from_secs(100);
+        let ended = RefCell::new(Vec::new());
+        let wait = async |alarm: &Alarm, awaits, name| {
+            let ring = alarm.run_idle(deadline, awaits, std::future::pending::<()>()).await;
+            assert_eq!(ring, Err(Ring::Close));
+            ended.borrow_mut().push(name);
+        };
+        let test = async {
+            tokio::join!(wait(&fresh, Awaits::First, "fresh"), wait(&served, Awaits::Next, "served"), async {
+                tokio::time::sleep(TICK * 2).await;
+                assert!(alarms.evict_idle(None, Evict::Any));
+                tokio::time::sleep(TICK * 2).await;
+                assert_eq!(*ended.borrow(), ["served"]);
+                assert!(!alarms.evict_idle(None, Evict::Any), "it has just connected");
+                tokio::time::sleep(GREETING_TIME * 2).await;
+                assert!(!alarms.evict_idle(None, Evict::Served));
+                assert!(alarms.evict_idle(None, Evict::Any));
+            })
+        };
+        with_ticks(&alarms, test).await;
+        assert_eq!(*ended.borrow(), ["served", "fresh"]);
     }
 }

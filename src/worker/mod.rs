@@ -27,7 +27,7 @@ use crate::pool::Turn;
 use crate::snapshot::{ListenerView, Published, Readiness, Snapshot};
 use crate::telemetry::stats::{ListenerStats, WorkerId};
 use crate::upstream::reuse::Idle;
-use alarm::{Alarms, Ring, Ticks};
+use alarm::{Alarms, Evict, Ring, Ticks};
 use buffers::Buffers;
 
 /// Commands that may wait for a worker; senders on the control side wait for room, workers among themselves do not.
@@ -73,6 +73,8 @@ pub enum WorkerCommand {
     EvictIdle {
         /// Of which listener; `None`: of any.
         listener: Option<ListenerName>,
+        /// Which of them.
+        which: Evict,
     },
     /// A new snapshot is published: idle workers let go of the old one, and connections of listeners that are gone end.
     SnapshotPublished,
@@ -369,8 +371,8 @@ async fn obey(worker: &Rc<Worker>, mut inbox: mpsc::Receiver<WorkerCommand>) -> 
             }
             WorkerCommand::Unlisten { listener, address, done } => acceptors.stop(&listener, address, done),
             WorkerCommand::Accepted { listener, socket, peer } => accept::adopt(worker, &listener, socket, peer),
-            WorkerCommand::EvictIdle { listener } => {
-                worker.alarms.evict_idle(listener.map(|name| worker.group(&name)));
+            WorkerCommand::EvictIdle { listener, which } => {
+                worker.alarms.evict_idle(listener.map(|name| worker.group(&name)), which);
             }
             WorkerCommand::SnapshotPublished => {
                 drop(worker.view());

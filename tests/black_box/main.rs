@@ -18,6 +18,7 @@ mod errors;
 mod failover;
 mod headers;
 mod health;
+mod hostile;
 mod leaving;
 mod logs;
 mod metrics;

@@ -1,6 +1,7 @@
 //! Reads the head of a request: within its limits, within its time.
 
 use std::pin::Pin;
+use std::task::Poll;
 
 use tokio::time::Instant;
 use tokio_util::io::poll_read_buf;
@@ -18,7 +19,8 @@ use crate::worker::buffers::make_room;
 pub(super) enum Unread {
     /// The client closed, or sent nothing in time: there is nobody to answer, or nothing to answer to.
     Gone,
-    /// Empty lines only, which some clients send behind a body (RFC 9112 section 2.2): the connection idles on.
+    /// Nothing after all (a new socket counts as readable until it has been read), or empty lines only, which some clients
+    /// send behind a body (RFC 9112 section 2.2): the connection idles on, without a buffer.
     Blank,
     /// What came is not a request, or did not come in time.
     Refused(Refusal, Instant),
@@ -64,10 +66,17 @@ pub(super) async fn read_head(worker: &Worker, client: &mut Client, alarm: &Alar
         }
         make_room(&mut buffer);
         let stream = &mut client.stream;
-        let read = std::future::poll_fn(|context| poll_read_buf(Pin::new(&mut *stream), context, &mut buffer));
+        let read = std::future::poll_fn(|context| match poll_read_buf(Pin::new(&mut *stream), context, &mut buffer) {
+            Poll::Pending if buffer.is_empty() => Poll::Ready(None),
+            read => read.map(Some),
+        });
         match alarm.run(deadline, read).await {
-            Ok(Ok(1..)) => reads += 1,
-            Ok(Ok(0) | Err(_)) => {
+            Ok(Some(Ok(1..))) => reads += 1,
+            Ok(None) => {
+                worker.buffers.give(buffer);
+                return Err(Unread::Blank);
+            }
+            Ok(Some(Ok(0) | Err(_))) => {
                 worker.buffers.give(buffer);
                 return Err(Unread::Gone);
             }

@@ -47,6 +47,7 @@ pub async fn serve(worker: &Worker, client: &mut Client, alarm: &Alarm) -> After
     // Counted from here: a drain waits for it.
     let _busy = worker.begin();
     let read = read_head(worker, client, alarm).await;
+    client.fresh &= matches!(read, Err(Unread::Blank));
     // Not before the head is whole: a reload may have come while it dripped in, and the request belongs to what holds now.
     let presence = client.refresh(&worker.view());
     let stay = presence == Presence::Listed && !worker.draining();

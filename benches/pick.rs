@@ -58,6 +58,7 @@ fn pool(size: usize, balance: Balance, weight: impl Fn(usize) -> u32) -> Pool {
             instance,
             name: address.to_string().as_str().into(),
             authority: address.to_string(),
+            dialer: None,
             weight: weight(index),
             backup: false,
             in_flight_max: None,

@@ -140,6 +140,13 @@ fn holds_plaintext<D>(session: &mut ConnectionCommon<D>) -> bool {
 
 /// [`Wire::quiet`] below TLS: what comes may be session tickets and key updates, which are no bytes of ours.
 fn quiet_below<D: SideData>(socket: &TcpStream, session: &mut ConnectionCommon<D>) -> Quiet {
+    // Decrypted with the last bytes that somebody asked for, and not read by them.
+    match session.reader().fill_buf() {
+        Ok([]) => return Quiet::Ended,
+        Ok(_) => return Quiet::Unasked,
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+        Err(_) => return Quiet::Ended,
+    }
     loop {
         match session.read_tls(&mut TryRead(socket)) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Quiet::Yes,

@@ -342,7 +342,7 @@ impl Simulation {
     async fn reload(&mut self) {
         let config = configuration(&mut self.random);
         let before: Vec<_> = self.pools.last().map(|pool| states(pool)).unwrap_or_default();
-        let prepared = self.fleet.prepare(&config);
+        let prepared = self.fleet.prepare(&config, &plimsoll::tls::material::Material::default());
         for pool in &prepared.pools {
             self.records.extend(pool.members.iter().map(|member| (member.instance.id, Arc::clone(&member.instance))));
         }

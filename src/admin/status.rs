@@ -79,8 +79,17 @@ pub struct Pool {
     pub queued: u64,
     /// How long it takes at worst until probes take a broken instance out.
     pub detection: Detection,
+    /// TLS to its instances.
+    pub tls: Option<PoolTls>,
     /// Those that always serve, then the backups.
     pub instances: Vec<Instance>,
+}
+
+/// TLS towards instances.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PoolTls {
+    /// Whether their certificates are verified. If not, anybody on the way can pass for them.
+    pub verified: bool,
 }
 
 /// Worst-case detection times by probes alone.
@@ -254,6 +263,7 @@ fn pool(view: &PoolView, now: SystemTime) -> Pool {
             refusal_seconds: detection.refusal.as_secs_f64(),
             hang_seconds: detection.hang.as_secs_f64(),
         },
+        tls: view.settings.tls.as_ref().map(|tls| PoolTls { verified: tls.verify }),
         instances: view.members.iter().map(|member| instance(member, now)).collect(),
     }
 }

@@ -11,14 +11,28 @@ use crate::config::model::Config;
 use crate::config::problem::Listing;
 use crate::health::detection_time;
 
+/// What a warning means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Strictness {
+    /// That the file can be used.
+    Usual,
+    /// That it is refused.
+    Strict,
+}
+
 /// Checks all files, also those after one that is wrong.
-pub(super) fn check(files: &[PathBuf]) -> ExitCode {
+pub(super) fn check(files: &[PathBuf], strictness: Strictness) -> ExitCode {
     let mut code = ExitCode::SUCCESS;
     for file in files {
         match load::load(file) {
             Ok(loaded) => {
                 if !loaded.warnings.is_empty() {
                     complain(&Listing(&loaded.warnings).to_string());
+                }
+                if !loaded.warnings.is_empty() && strictness == Strictness::Strict {
+                    complain(&format!("{}: refused by `--strict`, because of its warnings", file.display()));
+                    code = ExitCode::FAILURE;
+                    continue;
                 }
                 print(&summary(file, &loaded.config));
             }

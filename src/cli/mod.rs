@@ -13,6 +13,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use check::Strictness;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
@@ -58,8 +59,12 @@ Signals:
     /// Say everything that is wrong with configuration files
     #[command(after_help = "\
 Prints all errors at once, each with its place and what to write instead. For a file that is right it prints how long
-each pool takes at worst to notice a broken instance. Exits 1 if a file has an error.")]
+each pool takes at worst to notice a broken instance. Exits 1 if a file has an error, with `--strict`
+also if it has a warning, such as instances whose certificates are not verified.")]
     Check {
+        /// Refuse files that have warnings, too
+        #[arg(long)]
+        strict: bool,
         /// Files to check
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
@@ -182,7 +187,9 @@ pub fn main() -> ExitCode {
     let result = match arguments.command {
         Command::Run { file } => return app::run(&file.config),
         Command::Demo { once } => return demo::run(if once { demo::Rounds::Once } else { demo::Rounds::Endless }),
-        Command::Check { files } => return check::check(&files),
+        Command::Check { strict, files } => {
+            return check::check(&files, if strict { Strictness::Strict } else { Strictness::Usual });
+        }
         Command::Diff { file, connection } => remote::diff(&connection, &file),
         Command::Status { json, connection } => remote::status(&connection, json.into()),
         Command::Reload { force, connection } => remote::reload(&connection, force),

@@ -32,12 +32,14 @@ pub(super) fn status(status: &Status) -> String {
 fn pool(text: &mut String, pool: &Pool) {
     let required = if pool.required { ", required" } else { "" };
     let queued = if pool.queued > 0 { format!(", {} waiting", pool.queued) } else { String::new() };
+    let unverified = pool.tls.as_ref().is_some_and(|tls| !tls.verified);
+    let unverified = if unverified { ", NOT VERIFIED by TLS" } else { "" };
     let detection = &pool.detection;
     text.push('\n');
     line(
         text,
         &format!(
-            "pool {}: {} of {} eligible{required}{queued}; probes notice a refusal within {}, a hang within {}",
+            "pool {}: {} of {} eligible{required}{queued}{unverified}; probes notice a refusal within {}, a hang within {}",
             pool.name,
             pool.eligible,
             count(pool.instances.len(), "instance"),

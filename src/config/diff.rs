@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::model::{
     Admin, Config, Evidence, Hsts, HttpProbe, Instance, Listener, ListenerTls, Log, Pool, PoolConnection, PoolName,
-    Probe, ProbeKind, Retry, Route, Runtime, Secret,
+    PoolTls, Probe, ProbeKind, Retry, Route, Runtime, Secret,
 };
 use super::text::{Size, Text as _};
 
@@ -283,10 +283,10 @@ fn pool_settings(pool: &Pool) -> Settings {
     let mut settings = settings!("", pool, Pool {
         balance, host, required, queue_wait, queue_max;
         bytes;
-        without name, instances, probe, connection, retry, evidence
+        without name, instances, probe, connection, retry, evidence, tls
     });
     settings.extend(settings!("probe.", &pool.probe, Probe {
-        port, interval, fast_interval, timeout, fall, rise, jitter_percent; bytes; without kind
+        port, interval, fast_interval, timeout, fall, rise, jitter_percent, tls; bytes; without kind
     }));
     settings.extend(probe_kind_settings(&pool.probe.kind));
     settings.extend(settings!("connection.", &pool.connection, PoolConnection {
@@ -301,6 +301,12 @@ fn pool_settings(pool: &Pool) -> Settings {
     settings.extend(settings!("evidence.", &pool.evidence, Evidence {
         failures, eject_time, eject_time_max, judge_5xx; bytes; without
     }));
+    settings.push(("tls.enabled", pool.tls.is_some().text()));
+    if let Some(tls) = &pool.tls {
+        settings.extend(settings!("tls.", tls, PoolTls {
+            roots, server_name, client_certificate, minimum_version, verify; bytes; without
+        }));
+    }
     settings
 }
 

@@ -155,6 +155,23 @@ section! {
         connection: Connection = nested();
         retry: Retry = nested();
         evidence: Evidence = nested();
+        tls: PoolTlsEntry = nested();
+    }
+}
+
+section! {
+    /// `[pool.NAME.tls]`
+    PoolTls {
+        /// Instances commonly stand behind the proxy in one's own network.
+        enabled: bool = default(false);
+        roots: Option<String> = unset();
+        server_name: Option<String> = unset();
+        client_certificate: Option<String> = unset();
+        client_key: Option<String> = unset();
+        /// As on listeners; instances on old systems have nothing newer.
+        minimum_version: TlsVersion = default(TlsVersion::Tls12);
+        /// Without it, anybody on the way can pass for an instance.
+        verify: bool = default(true);
     }
 }
 
@@ -198,6 +215,8 @@ section! {
         /// A redirect is no health: it often is the login page.
         expect_status: Vec<Field<Statuses>> = default(vec![Field::absent(Statuses(200, 299))]);
         expect_body: Option<String> = unset();
+        /// As traffic: what probes see should be what clients would get.
+        tls: bool = default(true);
     }
 }
 
@@ -329,6 +348,35 @@ pub(super) fn sections_with_key(name: &str) -> Vec<String> {
             _ => format!("`[{section}]`"),
         })
         .collect()
+}
+
+/// `tls` of a pool: a table, or `true` for one with nothing else in it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct PoolTlsEntry(pub(super) PoolTls);
+
+impl Value for PoolTlsEntry {
+    fn read(entry: &Entry<'_>, problems: &mut Problems<'_>) -> Option<Self> {
+        match entry.value {
+            DeValue::Boolean(enabled) => {
+                let enabled = Field { value: *enabled, span: Some(entry.span.clone()) };
+                Some(Self(PoolTls { enabled, ..PoolTls::default() }))
+            }
+            DeValue::Table(entries) => Some(Self(read_section(entry.path, entries, problems))),
+            _ => {
+                let hint = format!("write `tls = true`, or `[{}]` on a line of its own", entry.path);
+                entry.unexpected("`true`, `false` or a table", hint, problems);
+                None
+            }
+        }
+    }
+
+    fn written(&self) -> String {
+        String::new()
+    }
+
+    fn list_keys(path: String, _rule: Rule<Self>, keys: &mut Vec<Key>) {
+        PoolTls::list_section_keys(&path, keys);
+    }
 }
 
 /// An item of `instances`: an address, or a table with more.

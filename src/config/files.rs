@@ -11,11 +11,12 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::load::Surroundings;
-use super::model::{CertificateFiles, Config, FileRef, ListenerTls};
+use super::model::{CertificateFiles, Config, FileRef, ListenerTls, Pool, PoolTls};
 use super::problem::{Problem, Severity};
 use crate::tls::certificate::{Certificate, Digest};
 use crate::tls::material::Material;
 use crate::tls::pem::{Fault, FileError};
+use crate::tls::roots::Roots;
 use crate::tls::tickets::SharedKeys;
 
 /// Reads all files of a configuration.
@@ -32,6 +33,11 @@ pub(super) fn read(config: &Config, surroundings: &dyn Surroundings) -> (Materia
     };
     for tls in config.listeners.iter().filter_map(|listener| listener.tls.as_ref()) {
         reader.listener(tls);
+    }
+    for pool in &config.pools {
+        if let Some(tls) = &pool.tls {
+            reader.pool(pool, tls);
+        }
     }
     let Reader { contents, mut material, problems, .. } = reader;
     material.files =
@@ -57,6 +63,53 @@ impl Reader<'_> {
         }
         if let Some(file) = &tls.ticket_keys {
             self.ticket_keys(file);
+        }
+    }
+
+    fn pool(&mut self, pool: &Pool, tls: &PoolTls) {
+        if let Some(files) = &tls.client_certificate {
+            self.certificate(files);
+        }
+        match &tls.roots {
+            Some(file) => self.roots(file),
+            None if tls.verify => self.system_roots(pool),
+            None => {}
+        }
+    }
+
+    fn roots(&mut self, file: &FileRef) {
+        if self.material.roots(Some(file)).is_some() {
+            return;
+        }
+        let in_use = self.in_use.and_then(|material| material.roots(Some(file))).cloned();
+        let roots = match self.content(file) {
+            None => in_use,
+            Some(bytes) => match Roots::read(&file.path, &bytes) {
+                Ok(roots) => Some(Arc::new(roots)),
+                Err(error) => {
+                    self.complain(Severity::Error, file, &error);
+                    in_use
+                }
+            },
+        };
+        self.material.roots.extend(roots.map(|roots| (file.path.clone(), roots)));
+    }
+
+    /// Read once: a system's own roots change with its updates, and those want a restart anyway.
+    fn system_roots(&mut self, pool: &Pool) {
+        if self.material.system_roots.is_some() {
+            return;
+        }
+        let in_use = self.in_use.and_then(|material| material.system_roots.clone());
+        match in_use.map_or_else(|| self.surroundings.system_roots().map(Arc::new), Ok) {
+            Ok(roots) => self.material.system_roots = Some(roots),
+            Err(error) => {
+                let message = format!("pool `{}` needs the certificates that the system trusts: {error}", pool.name);
+                let hint = "install them (`ca-certificates`), or set `roots` to a file of your own";
+                let path = self.config.path.clone();
+                let hint = Some(hint.to_owned());
+                self.problems.push(Problem { severity: Severity::Error, message, path, place: None, hint });
+            }
         }
     }
 

@@ -20,6 +20,7 @@ use super::{file, files, values};
 
 use crate::platform;
 use crate::tls::material::Material;
+use crate::tls::roots::Roots;
 
 pub use super::problem::Rejected;
 
@@ -54,6 +55,13 @@ pub trait Surroundings {
     /// If it cannot be read.
     fn read_bytes(&self, path: &Path) -> io::Result<Vec<u8>> {
         self.read(path).map(String::into_bytes)
+    }
+    /// The certificates that the system trusts.
+    ///
+    /// # Errors
+    /// If there are none.
+    fn system_roots(&self) -> io::Result<Roots> {
+        Roots::of_system()
     }
     /// Whether others than the owner can read a file.
     fn is_exposed(&self, _path: &Path) -> bool {

@@ -304,6 +304,32 @@ pub struct Pool {
     pub retry: Retry,
     /// Evidence from traffic.
     pub evidence: Evidence,
+    /// TLS to the instances; `None`: plain HTTP.
+    pub tls: Option<PoolTls>,
+}
+
+/// TLS towards instances.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PoolTls {
+    /// Whose certificates are accepted; `None`: those that the system trusts.
+    pub roots: Option<FileRef>,
+    /// The name that is asked for and that a certificate must have; `None`: the host of each instance as written.
+    pub server_name: Option<String>,
+    /// Whom we say we are to instances that ask.
+    pub client_certificate: Option<CertificateFiles>,
+    /// The oldest version that instances may use.
+    pub minimum_version: TlsVersion,
+    /// Whether certificates are looked at at all.
+    pub verify: bool,
+}
+
+impl PoolTls {
+    /// The name that the certificate of an instance must have, as text: a host name, or an address.
+    #[must_use]
+    pub fn name_for<'a>(&'a self, instance: &'a Instance) -> &'a str {
+        let own = || instance.authority.rsplit_once(':').map_or(instance.authority.as_str(), |(host, _port)| host);
+        self.server_name.as_deref().unwrap_or_else(own)
+    }
 }
 
 /// One address in a pool.
@@ -364,6 +390,8 @@ pub struct Probe {
     pub rise: u32,
     /// Largest random change of an interval, in per cent of it.
     pub jitter_percent: u32,
+    /// Whether it goes over TLS where the pool has that.
+    pub tls: bool,
 }
 
 /// What a probe sends and expects.

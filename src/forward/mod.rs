@@ -83,18 +83,26 @@ pub struct Forwarded<'a> {
 }
 
 /// Why no instance answered.
-#[derive(Debug, Error)]
+#[derive(Debug, Clone, Copy, Error)]
 #[error("{}", cause.code())]
 pub struct ForwardError {
     /// What log and metric call it.
     pub cause: Cause,
     /// What decides the status: the last attempt's cause where `cause` is the budget's.
     pub status_of: Cause,
+    /// The error type of RFC 9209, where it says more than the cause does.
+    pub proxy_error: Option<&'static str>,
 }
 
 impl From<Cause> for ForwardError {
     fn from(cause: Cause) -> Self {
-        Self { cause, status_of: cause }
+        Self { cause, status_of: cause, proxy_error: None }
+    }
+}
+
+impl From<&ConnectError> for ForwardError {
+    fn from(error: &ConnectError) -> Self {
+        Self { proxy_error: error.proxy_error(), ..error.cause().into() }
     }
 }
 
@@ -105,7 +113,7 @@ struct Memory {
     retries_left: u32,
     /// A kept connection was dead: the next one is made.
     fresh: bool,
-    last: Option<Cause>,
+    last: Option<ForwardError>,
     reason: Option<RetryReason>,
 }
 
@@ -147,7 +155,7 @@ pub async fn forward<'a>(
         let shard = instance.stats.of(worker.id);
         let picked_at = if trail.attempts == 1 && trail.queue.is_zero() { request.whole } else { Instant::now() };
         alarm.attempt(Some(instance));
-        let connected = connection(worker, alarm, pool, instance, request.method, memory.fresh, picked_at);
+        let connected = connection(worker, alarm, pool, member, request.method, memory.fresh, picked_at);
         let mut connection = match unless_left(client, alarm, body, connected).await? {
             Ok(connection) => connection,
             Err(error) => {
@@ -158,12 +166,12 @@ pub async fn forward<'a>(
                     instance.failed(evidence);
                 }
                 count(pool, worker, memory.reason.replace(RetryReason::Connect), RetryOutcome::Failed);
-                memory.last = Some(error.cause());
+                memory.last = Some((&error).into());
                 memory.repeat = Repeat::Never;
                 memory.tried.push(instance.id);
                 // Without descriptors or ports the next instance can't be reached either.
                 if matches!(error, ConnectError::Exhausted(_)) || Instant::now() >= deadline {
-                    return Err(error.cause().into());
+                    return Err((&error).into());
                 }
                 continue;
             }
@@ -211,7 +219,7 @@ pub async fn forward<'a>(
             return Err(cause.into());
         };
         count(pool, worker, memory.reason.replace(reason), RetryOutcome::Failed);
-        memory.last = Some(cause);
+        memory.last = Some(cause.into());
         if failure == Failure::Stale {
             memory.fresh = true;
         } else {
@@ -232,7 +240,7 @@ pub async fn forward<'a>(
             permit = unless_left(client, alarm, body, pool.shared.wait_retry(allowed, until)).await?;
             if permit.is_none() {
                 count(pool, worker, Some(reason), RetryOutcome::Refused);
-                return Err(ForwardError { cause: Cause::RetryBudgetExhausted, status_of: cause });
+                return Err(ForwardError { cause: Cause::RetryBudgetExhausted, ..cause.into() });
             }
         }
         body.restart();
@@ -280,13 +288,12 @@ async fn pick<'a>(
     };
     picked.map_err(|none| {
         // Where instances were tried, what they did says more than that there is no other.
-        let cause = memory.last.unwrap_or(match none {
-            NoInstance::NoneEligible | NoInstance::AllTried => Cause::NoEligibleInstance,
-            NoInstance::AtLimit => Cause::Overload,
-            NoInstance::QueueFull => Cause::QueueFull,
-            NoInstance::QueueTimeout => Cause::QueueTimeout,
-        });
-        cause.into()
+        memory.last.unwrap_or_else(|| match none {
+            NoInstance::NoneEligible | NoInstance::AllTried => Cause::NoEligibleInstance.into(),
+            NoInstance::AtLimit => Cause::Overload.into(),
+            NoInstance::QueueFull => Cause::QueueFull.into(),
+            NoInstance::QueueTimeout => Cause::QueueTimeout.into(),
+        })
     })
 }
 
@@ -296,20 +303,21 @@ async fn connection(
     worker: &Worker,
     alarm: &Alarm,
     pool: &Pool,
-    instance: &std::sync::Arc<Instance>,
+    member: &Member,
     method: Method,
     fresh: bool,
     now: Instant,
 ) -> Result<Connection, ConnectError> {
     let settings = &pool.settings.connection;
+    let (instance, dialer) = (&member.instance, member.dialer.as_ref());
     if !fresh {
         let idle_max = (!method.is_idempotent()).then_some(settings.unsafe_reuse_max);
-        let kept = worker.idle.borrow_mut().take(instance.id, idle_max, now);
+        let kept = worker.idle.borrow_mut().take(instance.id, dialer, idle_max, now);
         if let Some(connection) = kept {
             return Ok(connection);
         }
     }
-    connect(instance, worker.id, alarm, settings.connect_timeout).await
+    connect(instance, dialer, worker.id, alarm, settings.connect_timeout).await
 }
 
 fn head_for(worker: &Worker, pool: &Pool, member: &Member, request: &Request<'_>) -> Vec<u8> {

@@ -175,6 +175,7 @@ mod tests {
             fall: 3,
             rise: 2,
             jitter_percent,
+            tls: true,
         };
         let millis = |probe| {
             let DetectionTime { refusal, hang } = detection_time(&probe);

@@ -90,6 +90,8 @@ pub struct Rescue<'a> {
     pub cause: Cause,
     /// For `retry_budget_exhausted`: why the last attempt failed, which gives status and error type.
     pub last_attempt: Option<Cause>,
+    /// A closer error type than the one of the cause.
+    pub proxy_error: Option<&'static str>,
     /// A closer status than [`status`] of the cause: the one of a [`Refusal`](super::Refusal).
     pub status_override: Option<u16>,
     /// What and why, for people; a text of our own, never a client's.
@@ -130,7 +132,8 @@ pub fn write(out: &mut Vec<u8>, rescue: &Rescue<'_>) {
     text(&["\r\nContent-Type: ", content_type(media_type), "\r\nContent-Length: ", &body.len().to_string()]);
     // An answer about this moment must not outlive it in a cache: 404, 405, 414 and 501 could (RFC 9110 section 15.1).
     text(&["\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nProxy-Status: plimsoll; error="]);
-    text(&[proxy_error(rescue.last_attempt.unwrap_or(rescue.cause)), "; details=\"", rescue.cause.code(), "\"\r\n"]);
+    let error = rescue.proxy_error.unwrap_or(proxy_error(rescue.last_attempt.unwrap_or(rescue.cause)));
+    text(&[error, "; details=\"", rescue.cause.code(), "\"\r\n"]);
     if status == 503 {
         let wait = rescue.retry_after.unwrap_or(RETRY_AFTER);
         // Rounded up: one that comes back too early finds the same again.
@@ -235,6 +238,7 @@ mod tests {
         let mut rescue = Rescue {
             cause: Cause::ConnectRefused,
             last_attempt: None,
+            proxy_error: None,
             status_override: None,
             detail: "every instance refused the connection",
             accept: None,

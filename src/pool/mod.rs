@@ -19,6 +19,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::config::model::{self, Balance, InstanceName, PoolName};
 use crate::telemetry::stats::PoolStats;
+use crate::tls::client::Dialer;
 use balance::sampler::Sampler;
 use balance::{Candidate, Rank, least_connections, random_of_two, round_robin};
 use instance::{InFlight, Instance, InstanceId};
@@ -50,6 +51,8 @@ pub struct Member {
     pub name: InstanceName,
     /// As written, for `Host` with `host = "instance"`.
     pub authority: String,
+    /// Makes TLS of connections to it; `None`: they are plain.
+    pub dialer: Option<Arc<Dialer>>,
     /// Its share.
     pub weight: u32,
     /// Serves only when no other instance is eligible.

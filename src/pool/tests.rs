@@ -33,6 +33,7 @@ pub(crate) fn settings(count: u16) -> model::Pool {
             fall: 3,
             rise: 2,
             jitter_percent: 0,
+            tls: true,
         },
         connection: PoolConnection {
             connect_timeout: 2 * second,
@@ -60,6 +61,7 @@ pub(crate) fn settings(count: u16) -> model::Pool {
             eject_time_max: 300 * second,
             judge_5xx: false,
         },
+        tls: None,
     }
 }
 
@@ -89,6 +91,7 @@ fn pool(settings: model::Pool) -> Pool {
             instance,
             name: configured.name.clone(),
             authority: configured.authority.clone(),
+            dialer: None,
             weight: configured.weight,
             backup: configured.backup,
             in_flight_max: configured.in_flight_max,

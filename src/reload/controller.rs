@@ -72,7 +72,7 @@ impl Starting {
         log: Option<LogControl>,
     ) -> (Self, ControlHandle) {
         let Loaded { config, material, .. } = loaded;
-        let prepared = fleet.prepare(config);
+        let prepared = fleet.prepare(config, material);
         let first = Snapshot::build(Arc::clone(config), Arc::clone(material), prepared.pools.clone(), &metrics, None);
         announce(&first, &metrics);
         let (handle, inbox) = ControlHandle::new();
@@ -259,7 +259,7 @@ impl Controller {
 
         // Build everything new. Addresses are taken first, since that fails fast.
         let planned = self.sockets.plan(&config, config.runtime.workers).map_err(listen_error)?;
-        let prepared = self.fleet.prepare(&config);
+        let prepared = self.fleet.prepare(&config, &material);
         self.meanwhile(Fleet::first_verdicts(&prepared, config.runtime.startup_grace)).await;
         let opened = match admissible(&prepared, &running, force) {
             Ok(()) => self.sockets.open(planned).map_err(listen_error),

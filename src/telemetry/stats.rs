@@ -163,6 +163,9 @@ impl PerCause {
 /// What is counted per listener and route.
 pub type RouteStats = PerWorker<RouteShard>;
 
+/// How a TLS handshake went: `Handshake` as an index.
+pub const HANDSHAKES: [&str; 2] = ["full", "resumed"];
+
 /// One shard of what is counted per pool and instance.
 #[derive(Debug, Default)]
 pub struct InstanceShard {
@@ -180,6 +183,8 @@ pub struct InstanceShard {
     pub connections_opened: Counter,
     /// Requests sent on a connection that had been used before.
     pub connections_reused: Counter,
+    /// TLS handshakes done, by [`HANDSHAKES`].
+    pub handshakes: [Counter; HANDSHAKES.len()],
     /// Connections that are open now, in use or idle.
     pub connections_open: Counter,
     /// Connections that are idle now.

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::certificate::{Certificate, Digest};
+use super::roots::Roots;
 use super::tickets::SharedKeys;
 use crate::config::model::{CertificateFiles, FileRef};
 
@@ -18,6 +19,10 @@ pub struct Material {
     pub(crate) certificates: HashMap<(PathBuf, PathBuf), Arc<Certificate>>,
     /// By path.
     pub(crate) ticket_keys: HashMap<PathBuf, Arc<SharedKeys>>,
+    /// Certificates of authorities that a file names, by path.
+    pub(crate) roots: HashMap<PathBuf, Arc<Roots>>,
+    /// Those that the system trusts, where a pool goes by them.
+    pub(crate) system_roots: Option<Arc<Roots>>,
     /// What each file held when it was read, broken ones included.
     pub(crate) files: HashMap<PathBuf, Digest>,
 }
@@ -33,6 +38,12 @@ impl Material {
     #[must_use]
     pub fn ticket_keys(&self, file: &FileRef) -> Option<&Arc<SharedKeys>> {
         self.ticket_keys.get(&file.path)
+    }
+
+    /// The authorities in this file; `None`: those that the system trusts.
+    #[must_use]
+    pub fn roots(&self, file: Option<&FileRef>) -> Option<&Arc<Roots>> {
+        file.map_or(self.system_roots.as_ref(), |file| self.roots.get(&file.path))
     }
 
     /// The files, and what each of them held.
@@ -51,6 +62,8 @@ impl Material {
             .ticket_keys
             .iter()
             .filter(|(file, new)| before.ticket_keys.get(*file).is_none_or(|old| old.digest != new.digest));
-        certificates.count() + ticket_keys.count()
+        let roots =
+            self.roots.iter().filter(|(file, new)| before.roots.get(*file).is_none_or(|old| old.digest != new.digest));
+        certificates.count() + ticket_keys.count() + roots.count()
     }
 }

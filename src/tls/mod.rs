@@ -6,9 +6,11 @@
 //! which is offered first.
 
 pub mod certificate;
+pub mod client;
 pub mod failure;
 pub mod material;
 pub mod pem;
+pub mod roots;
 pub mod server;
 pub mod session;
 pub mod tickets;

@@ -13,6 +13,7 @@ use crate::health::Evidence;
 use crate::platform;
 use crate::pool::instance::Instance;
 use crate::telemetry::stats::WorkerId;
+use crate::tls::client::{Dialer, HandshakeError};
 use crate::wire::Wire;
 use crate::worker::alarm::{Alarm, Ring};
 
@@ -31,6 +32,9 @@ pub enum ConnectError {
     /// It broke while it was being made.
     #[error("connection failed")]
     Failed(#[source] io::Error),
+    /// There is a connection, but no TLS on it.
+    #[error("{0}")]
+    Handshake(#[source] HandshakeError),
     /// We have no means: descriptors, ports, memory. Not the instance's fault.
     #[error("cannot make connections")]
     Exhausted(#[source] io::Error),
@@ -45,7 +49,17 @@ impl ConnectError {
             Self::TimedOut(_) => Cause::ConnectTimeout,
             Self::Ejected => Cause::Ejected,
             Self::Failed(_) => Cause::ConnectReset,
+            Self::Handshake(_) => Cause::TlsHandshake,
             Self::Exhausted(_) => Cause::Overload,
+        }
+    }
+
+    /// The error type of RFC 9209, where it says more than the cause does.
+    #[must_use]
+    pub fn proxy_error(&self) -> Option<&'static str> {
+        match self {
+            Self::Handshake(error) => Some(error.kind.proxy_error()),
+            _ => None,
         }
     }
 
@@ -53,32 +67,44 @@ impl ConnectError {
     #[must_use]
     pub fn evidence(&self) -> Option<Evidence> {
         match self {
-            Self::Refused(_) | Self::TimedOut(_) | Self::Failed(_) => Some(Evidence::NotConnected),
+            Self::Refused(_) | Self::TimedOut(_) | Self::Failed(_) | Self::Handshake(_) => Some(Evidence::NotConnected),
             Self::Ejected | Self::Exhausted(_) => None,
         }
     }
 }
 
-/// Connects to `instance`.
+/// Connects to `instance`, with TLS if there is a `dialer` for it, all within `timeout`.
 ///
 /// # Errors
 /// See [`ConnectError`]; nothing of a request has been sent then.
 pub async fn connect(
     instance: &Arc<Instance>,
+    dialer: Option<&Arc<Dialer>>,
     worker: WorkerId,
     alarm: &Alarm,
     timeout: Duration,
 ) -> Result<Connection, ConnectError> {
     let begun = Instant::now();
-    let stream = match alarm.run(begun + timeout, platform::connect(instance.address)).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return Err(judge(error)),
-        Err(Ring::Deadline | Ring::Close | Ring::Published) => return Err(ConnectError::TimedOut(timeout)),
-        Err(Ring::Ejected) => return Err(ConnectError::Ejected),
+    let late = |ring| match ring {
+        Ring::Deadline | Ring::Close | Ring::Published => ConnectError::TimedOut(timeout),
+        Ring::Ejected => ConnectError::Ejected,
     };
+    let connecting = alarm.run(begun + timeout, platform::connect(instance.address));
+    let stream = connecting.await.map_err(late)?.map_err(judge)?;
     // Heads and bodies are written in as few pieces as can be; Nagle's delay would only hold back the last of them.
     stream.set_nodelay(true).map_err(ConnectError::Failed)?;
-    let connection = Connection::new(Wire::Plain(stream), instance, worker);
+    let stream = match dialer {
+        None => Wire::Plain(stream),
+        Some(dialer) => {
+            // Boxed: the state of a handshake would be a part of every request.
+            let handshake = Box::pin(dialer.connect(stream));
+            let (stream, kind) =
+                alarm.run(begun + timeout, handshake).await.map_err(late)?.map_err(ConnectError::Handshake)?;
+            instance.stats.of(worker).handshakes[kind as usize].increment();
+            stream
+        }
+    };
+    let connection = Connection::new(stream, instance, dialer, worker);
     connection.shard().connect.observe(begun.elapsed());
     Ok(connection)
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::pool::instance::Instance;
 use crate::telemetry::stats::{InstanceShard, WorkerId};
+use crate::tls::client::Dialer;
 use crate::wire::Wire;
 
 /// A connection to an instance.
@@ -17,13 +18,16 @@ pub struct Connection {
     /// Whether a request went over it before this one.
     pub reused: bool,
     instance: Arc<Instance>,
+    /// What made its TLS; `None`: plain.
+    dialer: Option<Arc<Dialer>>,
     worker: WorkerId,
     parked: bool,
 }
 
 impl Connection {
-    fn new(stream: Wire, instance: &Arc<Instance>, worker: WorkerId) -> Self {
-        let connection = Self { stream, reused: false, instance: Arc::clone(instance), worker, parked: false };
+    fn new(stream: Wire, instance: &Arc<Instance>, dialer: Option<&Arc<Dialer>>, worker: WorkerId) -> Self {
+        let (instance, dialer) = (Arc::clone(instance), dialer.cloned());
+        let connection = Self { stream, reused: false, instance, dialer, worker, parked: false };
         connection.shard().connections_opened.increment();
         connection.shard().connections_open.increment();
         connection
@@ -39,6 +43,15 @@ impl Connection {
     #[must_use]
     pub fn shard(&self) -> &InstanceShard {
         self.instance.stats.of(self.worker)
+    }
+
+    /// Whether it was made as connections are made now: a reload may ask for TLS, or for another kind of it.
+    fn is_made_by(&self, dialer: Option<&Arc<Dialer>>) -> bool {
+        match (&self.dialer, dialer) {
+            (None, None) => true,
+            (Some(ours), Some(dialer)) => Arc::ptr_eq(ours, dialer),
+            _ => false,
+        }
     }
 
     /// It is idle from now on.

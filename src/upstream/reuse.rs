@@ -5,12 +5,14 @@
 //! became readable without a request has ended, or is out of step; either way it is closed.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::Connection;
 use crate::pool::instance::{Health, InstanceId};
+use crate::tls::client::Dialer;
 use crate::wire::Quiet;
 
 /// A worker's unused connections.
@@ -25,8 +27,14 @@ struct Parked {
 }
 
 impl Idle {
-    /// A usable connection to `instance`, idle for less than `idle_max` if that is given.
-    pub fn take(&mut self, instance: InstanceId, idle_max: Option<Duration>, now: Instant) -> Option<Connection> {
+    /// A usable connection to `instance` that `dialer` has made, idle for less than `idle_max` if that is given.
+    pub fn take(
+        &mut self,
+        instance: InstanceId,
+        dialer: Option<&Arc<Dialer>>,
+        idle_max: Option<Duration>,
+        now: Instant,
+    ) -> Option<Connection> {
         let parked = self.0.get_mut(&instance)?;
         while let Some(mut candidate) = parked.pop() {
             let too_old = idle_max.is_some_and(|max| now.saturating_duration_since(candidate.since) >= max);
@@ -35,7 +43,8 @@ impl Idle {
                 parked.push(candidate);
                 return None;
             }
-            if now < candidate.until && is_quiet(&mut candidate.connection) {
+            let fits = now < candidate.until && candidate.connection.is_made_by(dialer);
+            if fits && is_quiet(&mut candidate.connection) {
                 return Some(candidate.connection.unpark());
             }
         }

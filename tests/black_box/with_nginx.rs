@@ -1,7 +1,9 @@
 //! Real nginx instances behind the proxy.
 
+use crate::support::folder::Folder;
 use crate::support::load::Load;
 use crate::support::nginx::Nginx;
+use crate::support::tls::Authority;
 use crate::support::wait::{eventually, millis, pause};
 use crate::support::{Config, Proxy};
 
@@ -84,4 +86,32 @@ fn nginx_that_reloads_costs_no_request() {
         pause(millis(20));
         (proxy.get("/").status() == 503).then_some(())
     });
+}
+
+#[test]
+fn nginx_instances_are_served_over_tls() {
+    let (folder, authority) = (Folder::new(), Authority::new());
+    let roots = folder.write("ca.pem", authority.pem());
+    let nginx = Nginx::start_tls(2, &authority.issue(&["nginx.test"]));
+    let mut config = Config::new()
+        .pool("tls", format!("{{ enabled = true, roots = '{}', server_name = 'nginx.test' }}", roots.display()));
+    for (index, address) in nginx.addresses.iter().enumerate() {
+        config = config.instance_at(&format!("n{index}"), *address, "");
+    }
+    let proxy = config.probe("interval", "\"600ms\"").probe("timeout", "\"590ms\"").start();
+    proxy.wait_eligible(2);
+    let load = Load::start(proxy.front, 8, 0);
+    load.wait_more(300);
+    let all = load.end();
+    assert!(all.iter().all(|sent| sent.result == Ok(404) && !sent.instance.is_empty()), "{:?}", &all[..3]);
+    let handshakes = proxy.metric("plimsoll_upstream_tls_handshakes_total", &[]) as usize;
+    assert!(handshakes * 4 < all.len(), "{handshakes} handshakes for {} requests", all.len());
+    for size in [0, 1, 8192, 3_000_001] {
+        let bytes: Vec<u8> = (0..size).map(|index: usize| (index * 7 + index / 251) as u8).collect();
+        nginx.file("f", &bytes);
+        let answer = proxy.get("/files/f");
+        assert!(answer.status() == 200 && answer.body == bytes, "{size} bytes differ");
+    }
+    let body = "x".repeat(100_000);
+    assert_eq!(proxy.post("/take", &body).text(), "100000");
 }

@@ -16,6 +16,7 @@ pub(crate) mod ports;
 pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod tls;
+pub(crate) mod tls_port;
 pub(crate) mod wait;
 
 pub(crate) use client::Client;

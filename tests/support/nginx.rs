@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 
 use super::folder::Folder;
+use super::tls::Issued;
 use super::wait::eventually;
 use super::{ports, proxy};
 
@@ -20,9 +21,27 @@ impl Nginx {
     /// Servers that answer `/health` and `/name`, send files from `/files/` and take any body at `/take`.
     #[track_caller]
     pub(crate) fn start(servers: usize) -> Self {
+        Self::start_with(servers, None)
+    }
+
+    /// As [`Nginx::start`], over TLS.
+    #[track_caller]
+    pub(crate) fn start_tls(servers: usize, issued: &Issued) -> Self {
+        Self::start_with(servers, Some(issued))
+    }
+
+    #[track_caller]
+    fn start_with(servers: usize, issued: Option<&Issued>) -> Self {
         let folder = Folder::new();
         let addresses: Vec<_> = (0..servers).map(|_| ports::free()).collect();
         let root = folder.path().display();
+        let tls = issued.map_or_else(String::new, |issued| {
+            issued.write(&folder, "own");
+            format!(
+                "ssl_certificate {root}/own.pem; ssl_certificate_key {root}/own.key; ssl_protocols TLSv1.2 TLSv1.3;"
+            )
+        });
+        let (ssl, scheme) = if issued.is_some() { ("ssl", "https") } else { ("", "http") };
         let mut text = format!(
             "daemon off; master_process off; worker_processes 1; pid {root}/pid; error_log {root}/error.log;\n\
              events {{ worker_connections 1024; }}\n\
@@ -33,10 +52,10 @@ impl Nginx {
         for (index, address) in addresses.iter().enumerate() {
             write!(
                 text,
-                "server {{ listen {address} backlog=1024; add_header Instance n{index} always;\n\
+                "server {{ listen {address} {ssl} backlog=1024; {tls} add_header Instance n{index} always;\n\
                  location = /health {{ return 200 ok; }}\n\
                  location = /name {{ return 200 n{index}; }}\n\
-                 location = /take {{ proxy_pass http://{address}/taken; }}\n\
+                 location = /take {{ proxy_pass {scheme}://{address}/taken; }}\n\
                  location = /taken {{ return 200 \"$http_content_length\"; }}\n\
                  location = /204 {{ return 204; }}\n\
                  location = /redirect {{ return 302 http://elsewhere.test/; }}\n\

@@ -83,6 +83,11 @@ fn check(
             .error(span, "`request_target_bytes_max` is larger than `request_head_bytes_max`, which includes it")
             .hint("lower the first or raise the second");
     }
+    if let (true, Some(span)) = (file.tls.is_written(), &file.redirect.span) {
+        problems
+            .error(Some(span), "`redirect` on a listener with `tls` has nobody to redirect")
+            .hint("set it on the listener without `tls`, which clients come to with `http`");
+    }
     Some(Listener {
         name: ListenerName::from(name.as_str()),
         bind,

@@ -34,7 +34,7 @@ pub(super) fn check(
     let mut binds = listener::Binds::default();
     let listeners = listener::check_all(file, path, &mut binds, problems);
     let admin = check_admin(&file.admin.value, path, &mut binds, surroundings, problems);
-    let pools = pool::check_all(&file.pool, &binds, surroundings, problems);
+    let pools = pool::check_all(&file.pool, path, &binds, surroundings, problems);
     let routes = route::check_all(file, &listeners, problems);
     Config {
         path: path.to_path_buf(),

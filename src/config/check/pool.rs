@@ -2,21 +2,26 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 
 use crate::config::file;
 use crate::config::load::Surroundings;
-use crate::config::model::{Evidence, HostField, Instance, InstanceName, Pool, PoolConnection, PoolName, Probe, Retry};
+use crate::config::model::{
+    Evidence, HostField, Instance, InstanceName, Pool, PoolConnection, PoolName, PoolTls, Probe, Retry,
+};
 use crate::config::problem::Problems;
 use crate::config::read::{Field, Named, Span};
 use crate::config::values::duration_text;
 use crate::health::detection_time;
+use crate::tls::client::server_name;
 
 use super::listener::Binds;
-use super::{Unique, check_name, probe, written};
+use super::{Unique, check_name, probe, tls, written};
 
 /// Checks all pools and resolves the names of their instances, all at the same time.
 pub(super) fn check_all(
     file: &Field<Named<file::Pool>>,
+    path: &Path,
     binds: &Binds,
     surroundings: &dyn Surroundings,
     problems: &mut Problems<'_>,
@@ -30,7 +35,7 @@ pub(super) fn check_all(
         .iter()
         .map(|(name, pool)| {
             check_name("a pool", name, problems);
-            check(name, pool, &names, binds, problems)
+            check(name, pool, path, &names, binds, problems)
         })
         .collect()
 }
@@ -38,6 +43,7 @@ pub(super) fn check_all(
 fn check(
     name: &Field<String>,
     pool: &Field<file::Pool>,
+    path: &Path,
     names: &Resolved,
     binds: &Binds,
     problems: &mut Problems<'_>,
@@ -58,6 +64,10 @@ fn check(
             .warning(file.instances.span.as_ref(), format!("all instances of pool `{}` are backups", name.value))
             .hint("leave `backup` out: there is nothing that they could stand in for");
     }
+    let tls = tls::check_pool(&name.value, &file.tls, path, problems);
+    if let Some(tls) = &tls {
+        check_names(&name.value, tls, &instances, file.instances.span.as_ref(), problems);
+    }
     let probe = probe::check(&name.value, &file.probe, header, problems);
     Pool {
         name: PoolName::from(name.value.as_str()),
@@ -70,6 +80,7 @@ fn check(
         connection: connection(&file.connection.value),
         retry: check_retry(&file.retry.value, &probe, header, problems),
         evidence: check_evidence(&file.evidence.value, problems),
+        tls,
         probe,
     }
 }
@@ -134,6 +145,17 @@ fn check_instance(
         backup: file.backup.value,
         in_flight_max: Some(file.in_flight_max.value as u32).filter(|max| *max > 0),
     })
+}
+
+/// Each instance needs a name that a certificate can be for.
+fn check_names(pool: &str, tls: &PoolTls, instances: &[Instance], span: Option<&Span>, problems: &mut Problems<'_>) {
+    let nameless = |instance: &&Instance| tls.server_name.is_none() && server_name(tls.name_for(instance)).is_err();
+    for instance in instances.iter().filter(nameless) {
+        let name = tls.name_for(instance);
+        problems
+            .error(span, format!("no certificate can be for `{name}`, which pool `{pool}` reaches with `tls`"))
+            .hint("set `server_name` in `tls` to the name that is in the certificate");
+    }
 }
 
 /// Where an instance listens, as written.

@@ -56,6 +56,7 @@ pub(super) fn check(
         fall: file.fall.value as u32,
         rise: file.rise.value as u32,
         jitter_percent: file.jitter_percent.value as u32,
+        tls: file.tls.value,
     }
 }
 

@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use crate::config::file;
-use crate::config::model::{CertificateFiles, ListenerTls};
+use crate::config::model::{CertificateFiles, ListenerTls, PoolTls};
 use crate::config::problem::Problems;
-use crate::config::read::Field;
+use crate::config::read::{Field, Span};
+use crate::tls::client::server_name;
 
 use super::{file_ref, written};
 
@@ -37,6 +38,69 @@ pub(super) fn check_listener(tls: &Field<file::ListenerTls>, path: &Path, proble
         ticket_lifetime: file.ticket_lifetime.value,
         ticket_keys: ticket_keys.map(|keys| file_ref(&keys.value, keys.span.as_ref(), path, problems)),
     }
+}
+
+/// Checks the TLS of a pool towards its instances.
+pub(super) fn check_pool(
+    pool: &str,
+    tls: &Field<file::PoolTlsEntry>,
+    path: &Path,
+    problems: &mut Problems<'_>,
+) -> Option<PoolTls> {
+    let file = &tls.value.0;
+    if !file.enabled.value {
+        if says_how(file) && !file.enabled.is_written() {
+            let message = format!("pool `{pool}` has `tls` and does not say whether it is used");
+            problems.error(tls.span.as_ref(), message).hint("add `enabled = true` to it, or `enabled = false`");
+        }
+        return None;
+    }
+    let named =
+        |file: &Field<String>, problems: &Problems<'_>| file_ref(&file.value, file.span.as_ref(), path, problems);
+    if let Some(name) = written(&file.server_name).filter(|name| server_name(&name.value).is_err()) {
+        problems
+            .error(name.span.as_ref(), format!("`{}` is no name that a certificate can have", name.value))
+            .hint("write a host name or an IP address, without a port");
+    }
+    if !file.verify.value {
+        warn_unverified(pool, file, file.verify.span.as_ref(), problems);
+    }
+    let own = written(&file.client_certificate);
+    let key = written(&file.client_key);
+    if let (None, Some(key)) = (&own, &key) {
+        problems
+            .error(key.span.as_ref(), "`client_key` without `client_certificate`")
+            .hint("add `client_certificate = \"FILE.pem\"`; a key alone proves nothing");
+    }
+    Some(PoolTls {
+        roots: written(&file.roots).map(|roots| named(&roots, problems)),
+        server_name: file.server_name.value.clone(),
+        client_certificate: own.map(|own| {
+            let key = key.unwrap_or_else(|| own.clone());
+            CertificateFiles { certificate: named(&own, problems), key: named(&key, problems) }
+        }),
+        minimum_version: file.minimum_version.value,
+        verify: file.verify.value,
+    })
+}
+
+/// Whether anything is said about TLS beside whether it is used.
+fn says_how(file: &file::PoolTls) -> bool {
+    let texts = [&file.roots, &file.server_name, &file.client_certificate, &file.client_key];
+    texts.iter().any(|text| text.is_written()) || file.minimum_version.is_written() || file.verify.is_written()
+}
+
+fn warn_unverified(pool: &str, file: &file::PoolTls, span: Option<&Span>, problems: &mut Problems<'_>) {
+    if file.roots.is_written() {
+        problems
+            .error(file.roots.span.as_ref(), "`roots` means nothing with `verify = false`")
+            .hint("remove one of them: with `roots`, certificates are checked against these");
+    }
+    problems
+        .warning(span, format!("the instances of pool `{pool}` are not verified: anybody on the way can pass for them"))
+        .hint(
+            "leave `verify` out; for a CA of your own set `roots`, for another name in the certificate `server_name`",
+        );
 }
 
 fn check_certificate(

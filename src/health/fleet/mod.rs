@@ -22,6 +22,8 @@ use super::{Change, Evidence, Observer};
 use crate::config::model::{self, Config, PoolName};
 use crate::pool::instance::{Admin, Instance, InstanceId};
 use crate::pool::{Member, Pool, PoolShared};
+use crate::tls::client::{Dialer, Policy};
+use crate::tls::material::Material;
 
 /// Messages of evidence that may wait for an instance's prober. More are dropped: the count is on the record.
 const EVIDENCE_MAX: usize = 16;
@@ -57,6 +59,8 @@ impl Grouped {
 /// An instance and its prober, which ends with this.
 struct Entry {
     instance: Arc<Instance>,
+    /// Kept over reloads that do not change it: sessions to resume hang on it, and connections.
+    dialer: Option<Arc<Dialer>>,
     orders: watch::Sender<Orders>,
     decided: watch::Receiver<bool>,
     prober: JoinHandle<()>,
@@ -107,7 +111,7 @@ impl Fleet {
 
     /// Pools for a configuration: records that stay are carried over by (pool, address), others are made and their
     /// probers started. Nothing is published. Must be called on the control runtime.
-    pub fn prepare(&mut self, config: &Config) -> Prepared {
+    pub fn prepare(&mut self, config: &Config, material: &Material) -> Prepared {
         let mut prepared = Prepared {
             pools: Vec::with_capacity(config.pools.len()),
             fresh: Vec::new(),
@@ -118,29 +122,36 @@ impl Fleet {
             if !self.pools.contains_key(&pool.name) {
                 prepared.new_pools.insert(pool.name.clone(), Grouped::new(self.workers));
             }
-            let pool = self.prepare_pool(pool, &mut prepared);
+            let pool = self.prepare_pool(pool, material, &mut prepared);
             prepared.pools.push(Arc::new(pool));
         }
         prepared
     }
 
-    fn prepare_pool(&self, pool: &model::Pool, prepared: &mut Prepared) -> Pool {
+    fn prepare_pool(&self, pool: &model::Pool, material: &Material, prepared: &mut Prepared) -> Pool {
         let grouped = self.pools.get(&pool.name).unwrap_or_else(|| &prepared.new_pools[&pool.name]);
         let mut members = Vec::with_capacity(pool.instances.len());
+        let policy = pool.tls.as_ref().map(|tls| (tls, Arc::new(Policy::of(tls, material))));
         for configured in &pool.instances {
-            let instance = if let Some(entry) = grouped.entries.get(&configured.address) {
-                Arc::clone(&entry.instance)
+            let dialer = |(tls, policy): &(&model::PoolTls, Arc<Policy>)| {
+                Arc::new(Dialer::new(Arc::clone(policy), tls.name_for(configured)))
+            };
+            let wanted = policy.as_ref().map(dialer);
+            let (instance, dialer) = if let Some(entry) = grouped.entries.get(&configured.address) {
+                let same = entry.dialer.as_ref() == wanted.as_ref();
+                (Arc::clone(&entry.instance), if same { entry.dialer.clone() } else { wanted })
             } else {
-                let entry = self.start(grouped, pool, configured);
+                let entry = self.start(grouped, pool, configured, wanted.clone());
                 let instance = Arc::clone(&entry.instance);
                 prepared.fresh.push(Arc::clone(&instance));
                 prepared.new_entries.push((pool.name.clone(), configured.address, entry));
-                instance
+                (instance, wanted)
             };
             members.push(Member {
                 instance,
                 name: configured.name.clone(),
                 authority: configured.authority.clone(),
+                dialer,
                 weight: configured.weight,
                 backup: configured.backup,
                 in_flight_max: configured.in_flight_max,
@@ -150,7 +161,13 @@ impl Fleet {
     }
 
     /// Makes a record and starts its prober.
-    fn start(&self, grouped: &Grouped, pool: &model::Pool, configured: &model::Instance) -> Entry {
+    fn start(
+        &self,
+        grouped: &Grouped,
+        pool: &model::Pool,
+        configured: &model::Instance,
+        dialer: Option<Arc<Dialer>>,
+    ) -> Entry {
         let (sender, evidence) = mpsc::channel::<Evidence>(EVIDENCE_MAX);
         let instance = Instance::new(
             InstanceId(NEXT_ID.fetch_add(1, Ordering::Relaxed)),
@@ -161,7 +178,8 @@ impl Fleet {
             sender,
         );
         grouped.group().add(Arc::clone(&instance), configured.name.clone(), &pool.probe, pool.evidence.clone());
-        let (orders, orders_seen) = watch::channel(Orders { target: target(pool, configured), probing: Probing::On });
+        let (orders, orders_seen) =
+            watch::channel(Orders { target: target(pool, configured, dialer.clone()), probing: Probing::On });
         let (decides, decided) = watch::channel(false);
         let prober = Prober {
             instance: Arc::clone(&instance),
@@ -173,7 +191,7 @@ impl Fleet {
             decided: decides,
             random: fastrand::Rng::new(),
         };
-        Entry { instance, orders, decided, prober: tokio::spawn(prober.run()) }
+        Entry { instance, dialer, orders, decided, prober: tokio::spawn(prober.run()) }
     }
 
     /// Returns when every fresh instance has a verdict, or at the end of `grace`.
@@ -202,15 +220,15 @@ impl Fleet {
         }
         let now = Now::read();
         let mut changes = Vec::new();
-        let kept: HashMap<&PoolName, &model::Pool> = pools.iter().map(|pool| (&pool.name, &pool.settings)).collect();
+        let kept: HashMap<&PoolName, &Pool> = pools.iter().map(|pool| (&pool.name, &**pool)).collect();
         for (name, grouped) in &mut self.pools {
-            let instances = kept.get(name).map_or(&[][..], |settings| &settings.instances);
+            let instances = kept.get(name).map_or(&[][..], |pool| &pool.settings.instances);
             changes.extend(retire(grouped, instances, now));
         }
         self.pools.retain(|name, _| kept.contains_key(name));
-        for (name, settings) in kept {
-            if let Some(grouped) = self.pools.get(name) {
-                define(grouped, settings);
+        for (name, pool) in kept {
+            if let Some(grouped) = self.pools.get_mut(name) {
+                define(grouped, pool);
                 changes.extend(grouped.group().settle(now));
             }
         }
@@ -291,8 +309,13 @@ impl Fleet {
     }
 }
 
-fn target(pool: &model::Pool, configured: &model::Instance) -> Target {
-    Target { address: configured.address, authority: configured.authority.clone(), probe: pool.probe.clone() }
+fn target(pool: &model::Pool, configured: &model::Instance, dialer: Option<Arc<Dialer>>) -> Target {
+    Target {
+        address: configured.address,
+        authority: configured.authority.clone(),
+        probe: pool.probe.clone(),
+        dialer: dialer.filter(|_| pool.probe.tls),
+    }
 }
 
 /// Takes out of a pool what its new configuration does not have.
@@ -309,19 +332,25 @@ fn retire(grouped: &mut Grouped, instances: &[model::Instance], now: Now) -> Vec
 }
 
 /// Lets a pool's new configuration take effect on its records.
-fn define(grouped: &Grouped, settings: &model::Pool) {
+fn define(grouped: &mut Grouped, pool: &Pool) {
+    let settings = &pool.settings;
+    for member in &pool.members {
+        if let Some(entry) = grouped.entries.get_mut(&member.instance.address) {
+            entry.dialer.clone_from(&member.dialer);
+        }
+    }
     let mut group = grouped.group();
     for configured in &settings.instances {
         let Some(entry) = grouped.entries.get(&configured.address) else { continue };
         let id = entry.instance.id;
         group.define(id, configured.name.clone(), &settings.probe, settings.evidence.clone());
-        let target = target(settings, configured);
+        let target = target(settings, configured, entry.dialer.clone());
         entry.orders.send_if_modified(|orders| {
             if orders.target == target {
                 return false;
             }
             // Another interval or threshold asks the same question; only another question makes old answers void.
-            let question = |target: &Target| (target.probe.kind.clone(), target.probe.port);
+            let question = |target: &Target| (target.probe.kind.clone(), target.probe.port, target.dialer.clone());
             if question(&orders.target) != question(&target) {
                 group.forget_streak(id);
             }

@@ -63,7 +63,7 @@ fn rig() -> Rig {
 impl Rig {
     /// A reload as it is applied.
     async fn apply(&mut self, config: &Config) -> Vec<Arc<Pool>> {
-        let prepared = self.fleet.prepare(config);
+        let prepared = self.fleet.prepare(config, &Material::default());
         Fleet::first_verdicts(&prepared, Duration::from_secs(5)).await;
         let pools = prepared.pools.clone();
         self.fleet.commit(prepared);
@@ -124,7 +124,7 @@ async fn first_verdicts_are_waited_for_as_long_as_the_slowest_probe_takes() {
 #[tokio::test(start_paused = true)]
 async fn first_verdicts_are_waited_for_no_longer_than_the_grace() {
     let mut rig = rig();
-    let prepared = rig.fleet.prepare(&config(1));
+    let prepared = rig.fleet.prepare(&config(1), &Material::default());
     let began = Instant::now();
     Fleet::first_verdicts(&prepared, Duration::from_millis(50)).await;
     assert_eq!(began.elapsed().as_millis(), 50);
@@ -167,7 +167,7 @@ async fn an_abandoned_reload_changes_nothing_and_stops_its_probers() {
     let old = rig.apply(&config(2)).await;
     let mut other = config(4);
     other.pools.push(model::Pool { name: "other".into(), ..settings(1) });
-    let prepared = rig.fleet.prepare(&other);
+    let prepared = rig.fleet.prepare(&other, &Material::default());
     assert_eq!(prepared.fresh.len(), 3);
     let fresh = prepared.fresh.clone();
     rig.fleet.abandon(prepared);

@@ -1,23 +1,26 @@
 //! One probe: what is sent, and what the answer is worth.
 //!
 //! Every probe makes a connection of its own, so that it sees what a new client would see, and closes it. HTTP probes go
-//! through hyper's client. The time limit is the prober's: dropping the future closes the connection.
+//! through hyper's client. Where the pool has TLS, so has the probe, with a full handshake each time; for a probe by TCP the
+//! handshake is what must pass. The time limit is the prober's: dropping the future closes the connection.
 
 use std::error::Error as _;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, Response, header};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 
 use crate::config::model::{HttpProbe, Probe, ProbeKind};
 use crate::platform;
+use crate::tls::client::{Dialer, HandshakeError};
+use crate::wire::Wire;
 
 /// How much of an answer's body is read.
 pub const BODY_BYTES_MAX: usize = 64 * 1024;
@@ -31,6 +34,8 @@ pub struct Target {
     pub authority: String,
     /// The definition.
     pub probe: Probe,
+    /// What makes TLS of the connection; `None`: it is plain.
+    pub dialer: Option<Arc<Dialer>>,
 }
 
 /// Why a probe failed. Its text is the `result` that operators see.
@@ -39,6 +44,9 @@ pub enum ProbeError {
     /// No connection.
     #[error("{}", connect_text(.0))]
     Connect(#[source] io::Error),
+    /// No TLS on the connection.
+    #[error("{0}")]
+    Handshake(#[source] HandshakeError),
     /// The connection broke, or what came back is not HTTP.
     #[error("no answer: {}", root_text(.0))]
     Exchange(#[source] hyper::Error),
@@ -96,6 +104,10 @@ pub async fn probe(target: &Target) -> Result<(), ProbeError> {
     let mut address = target.address;
     address.set_port(target.probe.port.unwrap_or(address.port()));
     let stream = platform::connect(address).await.map_err(ProbeError::Connect)?;
+    let stream = match &target.dialer {
+        None => Wire::Plain(stream),
+        Some(dialer) => dialer.probe(stream).await.map_err(ProbeError::Handshake)?,
+    };
     match &target.probe.kind {
         ProbeKind::Tcp => Ok(()),
         ProbeKind::Http(http) => {
@@ -124,7 +136,7 @@ fn request(probe: &HttpProbe, authority: &str) -> Result<Request<Empty<Bytes>>, 
 }
 
 /// Sends the request and judges the answer; the connection is driven here, so that no task outlives the probe.
-async fn exchange(stream: TcpStream, request: Request<Empty<Bytes>>, probe: &HttpProbe) -> Result<(), ProbeError> {
+async fn exchange(stream: Wire, request: Request<Empty<Bytes>>, probe: &HttpProbe) -> Result<(), ProbeError> {
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(ProbeError::Exchange)?;
     let mut connection = pin!(connection);

@@ -32,7 +32,9 @@ fn target(address: SocketAddr, kind: ProbeKind) -> Target {
             fall: 3,
             rise: 2,
             jitter_percent: 0,
+            tls: true,
         },
+        dialer: None,
     }
 }
 

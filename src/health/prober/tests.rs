@@ -129,6 +129,7 @@ fn start(answers: &[Answer], change: impl FnOnce(&mut Probe)) -> Rig {
         address: SocketAddr::from(([127, 0, 0, 1], 9001)),
         authority: String::new(),
         probe: pool.probe.clone(),
+        dialer: None,
     };
     let (orders, orders_seen) = watch::channel(Orders { target, probing: Probing::On });
     let (decides, decided) = watch::channel(false);

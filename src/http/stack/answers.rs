@@ -10,6 +10,7 @@ use super::{Asked, Exchange};
 use crate::cause::Cause;
 use crate::config::model::Redirect;
 use crate::connection::After;
+use crate::forward::ForwardError;
 use crate::http::admit::Admitted;
 use crate::http::body::{Encoding, Pipe, PipeError};
 use crate::http::date::HttpDate;
@@ -94,7 +95,7 @@ impl<'a> Exchange<'a> {
     pub(super) async fn rescue(
         &mut self,
         refusal: &Refusal,
-        last_attempt: Option<Cause>,
+        last_attempt: Option<ForwardError>,
         asked: Asked<'_>,
         body: &mut Pipe,
         interim: &[u8],
@@ -104,7 +105,8 @@ impl<'a> Exchange<'a> {
         let date = self.date();
         let rescue = Rescue {
             cause: refusal.cause,
-            last_attempt,
+            last_attempt: last_attempt.map(|attempt| attempt.status_of),
+            proxy_error: last_attempt.and_then(|attempt| attempt.proxy_error),
             status_override: last_attempt.is_none().then_some(refusal.status),
             detail: refusal.detail,
             accept: asked.accept,
@@ -197,6 +199,7 @@ pub(super) fn detail(cause: Cause) -> &'static str {
         Cause::NoEligibleInstance | Cause::QueueTimeout => "no instance can take this request now",
         Cause::QueueFull | Cause::Overload => "too many requests are waiting",
         Cause::ConnectRefused | Cause::ConnectTimeout | Cause::ConnectReset => "no instance could be reached",
+        Cause::TlsHandshake => "no instance could be reached safely",
         Cause::ResponseHeaderTimeout => "the instance did not answer in time",
         Cause::RequestWriteTimeout => "the instance did not take the request in time",
         Cause::UpstreamBadResponse => "the instance sent something that is not HTTP",

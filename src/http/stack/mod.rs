@@ -222,10 +222,11 @@ impl<'a> Exchange<'a> {
                 record.status = rescue::status(Cause::ClientClosed);
                 After::Abort
             }
-            Err(ForwardError { cause, status_of }) => {
+            Err(error) => {
                 let interim = side.interim;
+                let ForwardError { cause, status_of, .. } = error;
                 let refusal = Refusal { cause, status: rescue::status(status_of), detail: detail(cause) };
-                self.rescue(&refusal, Some(status_of), asked, body, &interim, record).await
+                self.rescue(&refusal, Some(error), asked, body, &interim, record).await
             }
         }
     }
@@ -292,7 +293,7 @@ impl<'a> Exchange<'a> {
             member.instance.stats.of(worker.id).errors.of(cause).increment();
             drop((connection, guard));
             let refusal = Refusal { cause, status: rescue::status(cause), detail: detail(cause) };
-            return self.rescue(&refusal, Some(cause), asked, request, &interim, record).await;
+            return self.rescue(&refusal, Some(cause.into()), asked, request, &interim, record).await;
         }
         response.head(out);
         if ends_by_close {

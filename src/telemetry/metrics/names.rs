@@ -86,6 +86,8 @@ metrics! {
         "Connections made to the instance.";
     UPSTREAM_REUSED = Counter "plimsoll_upstream_connections_reused_total" ["pool", "instance"]
         "Requests sent on a connection that had been used before.";
+    UPSTREAM_HANDSHAKES = Counter "plimsoll_upstream_tls_handshakes_total" ["pool", "instance", "kind"]
+        "TLS handshakes done with the instance: full, or resumed from an earlier session.";
     UPSTREAM_UNASKED_BYTES = Counter "plimsoll_upstream_unasked_bytes_total" ["pool", "instance"]
         "Bytes that the instance sent where none were due; each time the connection was closed.";
 

@@ -18,16 +18,18 @@ use crate::config::model::{InstanceName, PoolName};
 use crate::platform::usage::{self, Machine, Process};
 use crate::pool::instance::{Admin, Health, Instance};
 use crate::telemetry::stats::{
-    self, BUCKETS_MICROS, InstanceStats, ListenerStats, PerCause, PerWorker, RetryOutcome, RetryReason, STATUS_CLASSES,
+    self, BUCKETS_MICROS, HANDSHAKES, InstanceStats, ListenerStats, PerCause, PerWorker, RetryOutcome, RetryReason,
+    STATUS_CLASSES,
 };
 use crate::tls::failure::Failure;
 use crate::tls::session;
 
 /// Causes that an attempt can fail with: shown from the start, so that the first one is an increase of a known series.
-const ATTEMPT_CAUSES: [Cause; 10] = [
+const ATTEMPT_CAUSES: [Cause; 11] = [
     Cause::ConnectRefused,
     Cause::ConnectTimeout,
     Cause::ConnectReset,
+    Cause::TlsHandshake,
     Cause::UpstreamReset,
     Cause::UpstreamClosedEarly,
     Cause::UpstreamBadResponse,
@@ -125,6 +127,7 @@ pub(super) struct InstanceTotals {
     total: HistogramTotals,
     opened: u64,
     reused: u64,
+    handshakes: [u64; HANDSHAKES.len()],
     unasked_bytes: u64,
 }
 
@@ -138,6 +141,7 @@ impl Default for InstanceTotals {
             total: HistogramTotals::default(),
             opened: 0,
             reused: 0,
+            handshakes: [0; HANDSHAKES.len()],
             unasked_bytes: 0,
         }
     }
@@ -158,6 +162,9 @@ impl InstanceTotals {
             self.total.count(&shard.total);
             self.opened += shard.connections_opened.value();
             self.reused += shard.connections_reused.value();
+            for (total, counter) in self.handshakes.iter_mut().zip(&shard.handshakes) {
+                *total += counter.value();
+            }
             self.unasked_bytes += shard.unasked_bytes.value();
         }
     }
@@ -302,6 +309,12 @@ impl Scrape {
         self.gauge(&names::UPSTREAM_CONNECTIONS, &[pool, name, "idle"], row.idle as f64);
         self.counter(&names::UPSTREAM_OPENED, &labels, totals.opened);
         self.counter(&names::UPSTREAM_REUSED, &labels, totals.reused);
+        // A series for each instance without TLS would be two more lines of nothing.
+        if totals.handshakes.iter().any(|count| *count > 0) {
+            for (kind, count) in HANDSHAKES.into_iter().zip(totals.handshakes) {
+                self.counter(&names::UPSTREAM_HANDSHAKES, &[pool, name, kind], count);
+            }
+        }
         self.counter(&names::UPSTREAM_UNASKED_BYTES, &labels, totals.unasked_bytes);
         if let Some(instance) = row.latest {
             for (state, holds) in states(instance) {
@@ -466,6 +479,7 @@ impl InstanceTotals {
         let add = |into: &mut [u64], from: &[u64]| into.iter_mut().zip(from).for_each(|(total, count)| *total += count);
         add(&mut self.responses, &other.responses);
         add(&mut self.errors, &other.errors);
+        add(&mut self.handshakes, &other.handshakes);
         let histograms = [
             (&mut self.connect, &other.connect),
             (&mut self.first_byte, &other.first_byte),

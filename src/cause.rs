@@ -56,13 +56,15 @@ pub enum Cause {
     RequestHeaderTimeout,
     /// The request body made no progress for `request_body_timeout`.
     RequestBodyTimeout,
+    /// The request body came slower than `request_body_rate_min`.
+    RequestBodyTooSlow,
     /// Head, target or body is over its limit.
     RequestTooLarge,
     /// The request has passed through this proxy too often.
     LoopDetected,
     /// The client left before the response was whole.
     ClientClosed,
-    /// The client took no bytes of the response for `response_write_timeout`.
+    /// The client took no bytes of the response for `response_write_timeout`, or took it slower than `response_rate_min`.
     ClientTooSlow,
     /// A bug in Plimsoll.
     Internal,
@@ -70,7 +72,7 @@ pub enum Cause {
 
 impl Cause {
     /// Every cause, in the order of the discriminants: index with `cause as usize`.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::NoRoute,
         Self::NoEligibleInstance,
         Self::Draining,
@@ -95,6 +97,7 @@ impl Cause {
         Self::MethodNotAllowed,
         Self::RequestHeaderTimeout,
         Self::RequestBodyTimeout,
+        Self::RequestBodyTooSlow,
         Self::RequestTooLarge,
         Self::LoopDetected,
         Self::ClientClosed,
@@ -133,6 +136,7 @@ impl Cause {
             Self::MethodNotAllowed => "method_not_allowed",
             Self::RequestHeaderTimeout => "request_header_timeout",
             Self::RequestBodyTimeout => "request_body_timeout",
+            Self::RequestBodyTooSlow => "request_body_too_slow",
             Self::RequestTooLarge => "request_too_large",
             Self::LoopDetected => "loop_detected",
             Self::ClientClosed => "client_closed",

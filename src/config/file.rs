@@ -58,6 +58,12 @@ section! {
         request_body_timeout: Duration = within(s(30), ms(100)..=HOUR);
         /// As for the body of a request.
         response_write_timeout: Duration = within(s(30), ms(100)..=HOUR);
+        /// A tenth of a modem: slower ones are most likely there to hold a connection, a byte now and then.
+        request_body_rate_min: Bytes = zero_or(Bytes(240), Bytes(1)..=Bytes(1 << 30));
+        /// As for the body of a request.
+        response_rate_min: Bytes = zero_or(Bytes(240), Bytes(1)..=Bytes(1 << 30));
+        /// A connection needs its first seconds to get going.
+        rate_grace: Duration = within(s(5), ms(100)..=HOUR);
         /// Longer than the 60 s after which load balancers above drop their idle connections: the side that sends next
         /// should be the one that closes.
         keep_alive_timeout: Duration = within(s(75), ms(100)..=DAY);

@@ -144,6 +144,12 @@ pub struct Listener {
     pub request_body_timeout: Duration,
     /// The longest pause in which the client takes no byte of a response.
     pub response_write_timeout: Duration,
+    /// How fast a request body must come at least, in bytes per second; `None`: no matter.
+    pub request_body_rate_min: Option<u64>,
+    /// How fast a response must be taken at least, in bytes per second; `None`: no matter.
+    pub response_rate_min: Option<u64>,
+    /// How long a body may be slower than that at first.
+    pub rate_grace: Duration,
     /// How long a connection may wait for its next request.
     pub keep_alive_timeout: Duration,
     /// How long to read and drop what a client still sends after an early answer, so that it sees the answer.

@@ -18,6 +18,7 @@ use crate::cause::Cause;
 use crate::config::model::PoolConnection;
 use crate::http::body::{Pipe, PipeError, Wait};
 use crate::http::hop_by_hop;
+use crate::http::pace::{Pace, Rate};
 use crate::http1::framing::{self, BodyLength, FramingError};
 use crate::http1::head::{Head, HeadError, Version};
 use crate::http1::name::Name;
@@ -51,6 +52,10 @@ pub struct ClientSide<'a> {
     pub expects_continue: bool,
     /// The longest pause within a request body.
     pub body_timeout: Duration,
+    /// How fast the body must come; `None`: no matter.
+    pub body_rate: Option<Rate>,
+    /// How fast it comes.
+    pub body_pace: Pace,
 }
 
 impl ClientSide<'_> {
@@ -222,14 +227,27 @@ impl<'a, 'c> Attempt<'a, 'c> {
         }
         let expecting = self.expecting();
         let stalled_client = self.sending && self.body.wait() == Wait::Source && !expecting;
-        let (timeout, cause) = if stalled_client {
+        let (timeout, mut cause) = if stalled_client {
             (self.client.body_timeout, Cause::RequestBodyTimeout)
         } else if self.sending && !expecting {
             (self.settings.request_write_timeout, Cause::RequestWriteTimeout)
         } else {
             (self.settings.response_head_timeout, Cause::ResponseHeaderTimeout)
         };
-        alarm.set(self.moved_at + timeout);
+        let mut deadline = self.moved_at + timeout;
+        if let Some(rate) = self.client.body_rate
+            && !self.body.is_received()
+        {
+            let (pace, now) = (&mut self.client.body_pace, alarm.now());
+            if !stalled_client {
+                pace.stand(now);
+            } else if let slow = pace.deadline(rate, self.body.received(), now)
+                && slow < deadline
+            {
+                (deadline, cause) = (slow, Cause::RequestBodyTooSlow);
+            }
+        }
+        alarm.set(deadline);
         alarm.poll_ring(context).map(|ring| {
             Err(match ring {
                 Ring::Deadline | Ring::Close | Ring::Published if stalled_client => AttemptError::Client(cause),

@@ -14,6 +14,7 @@ pub mod hop_by_hop;
 pub mod hsts;
 pub mod imitation;
 pub mod max_forwards;
+pub mod pace;
 pub mod redirect;
 pub mod rescue;
 pub mod stack;

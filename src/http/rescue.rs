@@ -20,7 +20,7 @@ pub const fn status(cause: Cause) -> u16 {
         Cause::ClientBadRequest => 400,
         Cause::NoRoute => 404,
         Cause::MethodNotAllowed => 405,
-        Cause::RequestHeaderTimeout | Cause::RequestBodyTimeout => 408,
+        Cause::RequestHeaderTimeout | Cause::RequestBodyTimeout | Cause::RequestBodyTooSlow => 408,
         Cause::RequestTooLarge => 413,
         // nginx's number for a client that left; nobody is there to read it.
         Cause::ClientClosed | Cause::ClientTooSlow => 499,
@@ -69,6 +69,7 @@ pub const fn proxy_error(cause: Cause) -> &'static str {
         | Cause::NotImplemented
         | Cause::RequestHeaderTimeout
         | Cause::RequestBodyTimeout
+        | Cause::RequestBodyTooSlow
         | Cause::ClientClosed
         | Cause::ClientTooSlow => "http_request_error",
         Cause::MethodNotAllowed | Cause::RequestTooLarge => "http_request_denied",
@@ -285,6 +286,7 @@ mod tests {
             ("method_not_allowed", 405, "http_request_denied"),
             ("request_header_timeout", 408, "http_request_error"),
             ("request_body_timeout", 408, "http_request_error"),
+            ("request_body_too_slow", 408, "http_request_error"),
             ("request_too_large", 413, "http_request_denied"),
             ("loop_detected", 508, "proxy_loop_detected"),
             ("client_closed", 499, "http_request_error"),

@@ -204,7 +204,7 @@ pub(super) fn detail(cause: Cause) -> &'static str {
         Cause::RequestWriteTimeout => "the instance did not take the request in time",
         Cause::UpstreamBadResponse => "the instance sent something that is not HTTP",
         Cause::RequestTooLarge => "the request body is too large",
-        Cause::RequestBodyTimeout => "the request body did not arrive in time",
+        Cause::RequestBodyTimeout | Cause::RequestBodyTooSlow => "the request body did not arrive in time",
         Cause::ClientBadRequest => "the request body is malformed",
         _ => "the instance did not answer",
     }

@@ -24,6 +24,7 @@ use super::admit::{self, Admitted};
 use super::body::{Encoding, Pipe};
 use super::forwarded::{self, Peer, Scheme};
 use super::max_forwards::{self, Onward};
+use super::pace::{Pace, Rate};
 use super::rescue::{self};
 use super::trace_id::{self};
 use super::{Refusal, hop_by_hop, hsts, imitation, via};
@@ -206,8 +207,10 @@ impl<'a> Exchange<'a> {
             begun: record.begun,
             whole: record.begun + record.headers,
         };
+        let body_rate = self.body_rate(head, body);
         let mut side = self.side(asked.version, Vec::new());
         side.expects_continue = admitted.expects_continue;
+        side.body_rate = body_rate;
         let result = forward::forward(worker, alarm, pool, &request, &mut side, body, &mut record.trail).await;
         record.bytes_in = body.received();
         match result {
@@ -348,6 +351,14 @@ impl<'a> Exchange<'a> {
         std::mem::swap(self.ahead, body.surplus());
     }
 
+    /// How fast the body must come, if at all. Streams of messages may rest: gRPC's say so.
+    fn body_rate(&self, head: &Head, body: &Pipe) -> Option<Rate> {
+        let settings = &self.listener.settings;
+        let rests = || head.first(Name::ContentType).is_some_and(|value| value.starts_with(b"application/grpc"));
+        let min = settings.request_body_rate_min.filter(|_| !body.is_received() && !rests())?;
+        Some(Rate { min, grace: settings.rate_grace, pause_max: settings.request_body_timeout })
+    }
+
     fn side(&mut self, version: Version, interim: Vec<u8>) -> ClientSide<'_> {
         ClientSide {
             stream: self.stream,
@@ -357,6 +368,8 @@ impl<'a> Exchange<'a> {
             version,
             expects_continue: false,
             body_timeout: self.listener.settings.request_body_timeout,
+            body_rate: None,
+            body_pace: Pace::default(),
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::config::model;
 use crate::connection::LINGERING_BYTES_MAX;
 use crate::forward::attempt::client_cause;
 use crate::http::body::{Encoding, Pipe, PipeError, Wait};
+use crate::http::pace::{Pace, Rate};
 use crate::http1::framing::BodyLength;
 use crate::http1::head::Version;
 use crate::wire::Wire;
@@ -30,6 +31,12 @@ impl Exchange<'_> {
         let mut side = self.side(Version::Http11, Vec::new());
         let mut rest = if request.is_finished() { Rest::Over } else { Rest::ToInstance };
         let mut moved_at = alarm.now();
+        let mut pace = Pace::default();
+        let rate = limits.response_rate_min.map(|min| Rate {
+            min,
+            grace: limits.rate_grace,
+            pause_max: limits.response_write_timeout,
+        });
         let result = std::future::poll_fn(|context| {
             match response.poll(context, upstream, side.stream) {
                 Poll::Ready(result) => return Poll::Ready(result.map_err(|error| response_cause(&error))),
@@ -69,7 +76,14 @@ impl Exchange<'_> {
                 Wait::Source => (settings.response_body_timeout, Cause::ResponseBodyTimeout),
                 Wait::Sink => (limits.response_write_timeout, Cause::ClientTooSlow),
             };
-            alarm.set(moved_at + timeout);
+            let mut deadline = moved_at + timeout;
+            if let Some(rate) = rate {
+                match response.wait() {
+                    Wait::Source => pace.stand(alarm.now()),
+                    Wait::Sink => deadline = deadline.min(pace.deadline(rate, response.sent(), alarm.now())),
+                }
+            }
+            alarm.set(deadline);
             alarm.poll_ring(context).map(|_ring| Err(cause))
         })
         .await;

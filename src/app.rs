@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock, Weak};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep};
 use crate::admin::{self, Admin};
 use crate::config::load::{Loaded, load};
 use crate::config::model::{Config, InstanceName, ListenerName, PoolName};
-use crate::config::watch::Watch;
+use crate::config::watch::{FilesWatch, Watch};
 use crate::drain::{Drained, drain};
 use crate::health::{Change, Fleet, Observer, ProbeRecord};
 use crate::listener::bind::{self, BindError, Bound, Neighbour};
@@ -30,6 +30,8 @@ use crate::snapshot::{Phase, Published};
 use crate::telemetry::log::{self, LogControl, LogError, Output};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::stats::PoolStats;
+use crate::telemetry::timestamp::Timestamp;
+use crate::tls::expiry::{Notice, Notices, Stage};
 use crate::worker::Workers;
 
 /// Accept queue of the admin listener.
@@ -37,6 +39,9 @@ const ADMIN_BACKLOG: u32 = 128;
 
 /// Between two tries to have an address: each also asks the system who has it.
 const BIND_PAUSE: Duration = Duration::from_millis(250);
+
+/// How often the dates of certificates are looked at.
+const EXPIRY_LOOK_INTERVAL: Duration = Duration::from_secs(3_600);
 
 /// How long threads that are still busy (a name that does not resolve) may hold up the end of the process.
 const RUNTIME_END_MAX: Duration = Duration::from_millis(100);
@@ -151,7 +156,7 @@ fn raise_descriptor_limit(config: &Config) {
     }
 }
 
-/// Starts what asks for reloads: the file and the signal. It ends when the set is dropped.
+/// Starts what asks for reloads: files and the signal. It ends when the set is dropped.
 pub(crate) fn triggers(proxy: &Proxy, config: &Config, mut signal: ReloadSignal) -> JoinSet<()> {
     let mut triggers = JoinSet::new();
     let handle = proxy.handle.clone();
@@ -172,7 +177,44 @@ pub(crate) fn triggers(proxy: &Proxy, config: &Config, mut signal: ReloadSignal)
             }
         }
     });
+    triggers.spawn(care_for_files(proxy.handle.clone(), Arc::clone(&proxy.published)));
     triggers
+}
+
+/// Watches the files that the configuration names, and warns of certificates that expire.
+async fn care_for_files(handle: ControlHandle, published: Arc<Published>) {
+    let (mut watch, mut notices) = (FilesWatch::new(), Notices::default());
+    let (mut generation, mut reminded) = (0, Instant::now());
+    loop {
+        let snapshot = published.load();
+        let fresh = snapshot.generation != generation;
+        if fresh {
+            generation = snapshot.generation;
+            watch.watch(snapshot.material.files());
+        }
+        if fresh || reminded.elapsed() >= EXPIRY_LOOK_INTERVAL {
+            reminded = Instant::now();
+            for notice in notices.due(&snapshot.material, SystemTime::now()) {
+                remind(&notice);
+            }
+        }
+        let watching = snapshot.config.runtime.watch;
+        // Not held while it waits: it keeps all of its pools in memory.
+        drop(snapshot);
+        if watch.changed().await && watching {
+            handle.read_files().await;
+        }
+    }
+}
+
+fn remind(Notice { path, subject, not_after, stage }: &Notice<'_>) {
+    let (path, not_after) = (path.display(), Timestamp(*not_after));
+    match stage {
+        Stage::Expired => tracing::error!(%path, subject, %not_after, "certificate has expired"),
+        Stage::Month => tracing::warn!(%path, subject, %not_after, "certificate expires in less than 30 days"),
+        Stage::Week => tracing::warn!(%path, subject, %not_after, "certificate expires in less than 7 days"),
+        Stage::Day => tracing::warn!(%path, subject, %not_after, "certificate expires in less than a day"),
+    }
 }
 
 /// A proxy that serves.

@@ -15,9 +15,9 @@ use tokio::time::{Instant, timeout};
 
 use super::{Command, ControlHandle, Force, ReloadError, ReloadOutcome, SetAdmin, SetAdminError, Trigger};
 use crate::config::diff::{Diff, diff};
-use crate::config::load::{Loaded, Rejected, load_anew};
+use crate::config::load::{Loaded, Rejected, load_anew, read_files_anew};
 use crate::config::model::{CertificateFiles, Config, ListenerName, ListenerTls, PoolName};
-use crate::config::problem::Problem;
+use crate::config::problem::{Problem, Severity};
 use crate::health::fleet::{Fleet, Prepared};
 use crate::listener::sockets::{ListenError, ListeningSockets, Opened, Planned};
 use crate::platform::SOCKET_PER_WORKER;
@@ -45,6 +45,8 @@ pub struct Controller {
     log: Option<LogControl>,
     inbox: mpsc::Receiver<Command>,
     waiting: Vec<Waiting>,
+    /// Who waits for files to be read anew.
+    readers: Vec<oneshot::Sender<()>>,
 }
 
 /// A reload that somebody asked for.
@@ -86,6 +88,7 @@ impl Starting {
             log,
             inbox,
             waiting: Vec::new(),
+            readers: Vec::new(),
         };
         (Self { controller, planned, prepared }, handle)
     }
@@ -127,7 +130,7 @@ impl Controller {
     /// A reload that has not been published is lost without a trace; call this again only to go on, or end.
     pub async fn run(&mut self) {
         loop {
-            if self.waiting.is_empty() {
+            if self.waiting.is_empty() && self.readers.is_empty() {
                 match self.inbox.recv().await {
                     Some(command) => self.take(command),
                     None => std::future::pending().await,
@@ -136,6 +139,13 @@ impl Controller {
             // A burst of triggers is one reload.
             while let Ok(command) = self.inbox.try_recv() {
                 self.take(command);
+            }
+            let readers = std::mem::take(&mut self.readers);
+            if !readers.is_empty() {
+                self.read_files().await;
+            }
+            for reader in readers {
+                let _left = reader.send(()).is_err();
             }
             let asked = std::mem::take(&mut self.waiting);
             let Some(first) = asked.first() else { continue };
@@ -160,6 +170,7 @@ impl Controller {
         // Dropped, they answer by that.
         while self.inbox.try_recv().is_ok() {}
         self.waiting.clear();
+        self.readers.clear();
     }
 
     /// Stops accepting, and tells the workers to finish what is there until `deadline`.
@@ -185,6 +196,7 @@ impl Controller {
     fn take(&mut self, command: Command) {
         match command {
             Command::Reload { trigger, force, reply } => self.waiting.push(Waiting { trigger, force, reply }),
+            Command::ReadFiles(reply) => self.readers.push(reply),
             Command::SetAdmin(wanted, reply) => {
                 let result = self.set_admin(wanted);
                 let _left = reply.send(result).is_err();
@@ -273,20 +285,57 @@ impl Controller {
             }
         };
 
-        // Publish, once. From here on nothing can fail.
+        // From here on nothing can fail.
+        let snapshot = self.publish(config, material, prepared, &running);
+        let outcome = report(&snapshot, diff, warnings, began);
+        self.tell_workers(opened).await;
+        Ok(Outcome { reported: outcome, changed: Changed::Yes })
+    }
+
+    /// Publishes, once, and then drains what went.
+    fn publish(
+        &mut self,
+        config: Arc<Config>,
+        material: Arc<Material>,
+        prepared: Prepared,
+        running: &Snapshot,
+    ) -> Arc<Snapshot> {
+        self.metrics.files_applied(material.changes(&running.material));
         let pools = prepared.pools.clone();
-        let snapshot = Arc::new(Snapshot::build(config, material, pools, &self.metrics, Some(&running)));
+        let snapshot = Arc::new(Snapshot::build(config, material, pools, &self.metrics, Some(running)));
         self.published.publish(Arc::clone(&snapshot));
         announce(&snapshot, &self.metrics);
         if let Some(log) = &self.log {
             log.apply(&snapshot.config.log);
         }
-
-        // Drain what went. Only now, so that no request finds a retired instance in the snapshot that it begins with.
+        // Only now, so that no request finds a retired instance in the snapshot that it begins with.
         self.fleet.commit(prepared);
-        let outcome = report(&snapshot, diff, warnings, began);
-        self.tell_workers(opened).await;
-        Ok(Outcome { reported: outcome, changed: Changed::Yes })
+        snapshot
+    }
+
+    /// Puts in use what is good of the files that the configuration names; of the rest stays what was in use.
+    async fn read_files(&mut self) {
+        let running = self.published.load();
+        let (config, in_use) = (Arc::clone(&running.config), Arc::clone(&running.material));
+        let reading = tokio::task::spawn_blocking(move || read_files_anew(&config, &in_use));
+        let (material, problems) = match self.meanwhile(reading).await {
+            Ok(read) => read,
+            Err(error) => return tracing::error!(%error, "files cannot be read anew, what is in use stays"),
+        };
+        let refused = problems.iter().filter(|problem| problem.severity == Severity::Error);
+        self.metrics.files_refused(refused.clone().count());
+        for problem in refused {
+            tracing::error!(%problem, "changed file refused, what was in use stays");
+        }
+        let changes = material.changes(&running.material);
+        if changes == 0 {
+            return;
+        }
+        let config = Arc::clone(&running.config);
+        let prepared = self.fleet.prepare(&config, &material);
+        let snapshot = self.publish(config, Arc::new(material), prepared, &running);
+        tracing::info!(changes, generation = snapshot.generation, "changed files are in use");
+        self.tell_workers(Opened::default()).await;
     }
 
     /// Reading files and resolving names blocks, so it happens on a thread of its own: probes go on.

@@ -120,6 +120,8 @@ impl fmt::Display for Nearest<'_> {
 pub(crate) enum Command {
     /// Load the file anew.
     Reload { trigger: Trigger, force: Force, reply: oneshot::Sender<Result<ReloadOutcome, ReloadError>> },
+    /// Read the files anew that the configuration names.
+    ReadFiles(oneshot::Sender<()>),
     /// Drain an instance, switch it off, or let it serve.
     SetAdmin(SetAdmin, oneshot::Sender<Result<(), SetAdminError>>),
 }
@@ -175,6 +177,18 @@ impl ControlHandle {
         let sent = self.commands.send(Command::Reload { trigger, force, reply }).await;
         sent.map_err(|_| ReloadError::Ending)?;
         answer.await.unwrap_or(Err(ReloadError::Ending))
+    }
+
+    /// Has the files read anew that the configuration names, and waits until what is good in them is in use. The
+    /// configuration stays: a mistake that somebody has left in it must not keep a certificate from being renewed.
+    ///
+    /// # Cancel safety
+    /// A dropped future takes nothing back.
+    pub async fn read_files(&self) {
+        let (reply, done) = oneshot::channel();
+        if self.commands.send(Command::ReadFiles(reply)).await.is_ok() {
+            let _ending = done.await.is_err();
+        }
     }
 
     /// Drains an instance, switches it off, or lets it serve.

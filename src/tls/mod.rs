@@ -7,6 +7,7 @@
 
 pub mod certificate;
 pub mod client;
+pub mod expiry;
 pub mod failure;
 pub mod material;
 pub mod pem;

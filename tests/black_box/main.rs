@@ -29,6 +29,7 @@ mod retry;
 mod reuse;
 mod spread;
 mod tls;
+mod tls_certificates;
 mod tls_to_instances;
 mod upgrade;
 mod waits;

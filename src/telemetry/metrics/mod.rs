@@ -153,6 +153,16 @@ impl Metrics {
         self.records().reloads[result as usize] += 1;
     }
 
+    /// So many certificates and keys came into use while running.
+    pub fn files_applied(&self, count: usize) {
+        self.records().files_applied += count as u64;
+    }
+
+    /// So many files changed to something that cannot be used.
+    pub fn files_refused(&self, count: usize) {
+        self.records().files_refused += count as u64;
+    }
+
     /// Shows the lines that the log drops.
     pub fn watch_log(&self, drops: Drops) {
         self.records().log = Some(drops);

@@ -71,6 +71,8 @@ metrics! {
         "Time of TLS handshakes with clients that made a connection.";
     TLS_NOT_AFTER = Gauge "plimsoll_tls_certificate_not_after_timestamp_seconds" ["listener", "certificate"]
         "When a certificate expires, by its file as the configuration names it.";
+    TLS_FILES = Counter "plimsoll_tls_files_changed_total" ["result"]
+        "Certificates and keys that changed while running: taken into use, or refused, so that the old ones stay.";
 
     UPSTREAM_REQUESTS = Counter "plimsoll_upstream_requests_total" ["pool", "instance", "code"]
         "Attempts that got a response head, by status class.";

@@ -116,6 +116,8 @@ pub(super) struct Records {
     pub(super) transitions: BTreeMap<(PoolName, InstanceName, &'static str, &'static str), u64>,
     /// When certificates expire, by their files, for each listener with TLS.
     pub(super) certificates: BTreeMap<ListenerName, BTreeMap<Arc<str>, SystemTime>>,
+    pub(super) files_applied: u64,
+    pub(super) files_refused: u64,
     pub(super) reloads: [u64; ReloadResult::ALL.len()],
     pub(super) generation: u64,
     pub(super) hash: String,

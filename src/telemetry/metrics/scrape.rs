@@ -351,6 +351,8 @@ impl Scrape {
             self.gauge(&names::CONFIG_INFO, &[&records.hash], 1.0);
             self.gauge(&names::CONFIG_LAST_SUCCESS, &[], seconds_since_1970(at));
         }
+        self.counter(&names::TLS_FILES, &[ReloadResult::Applied.code()], records.files_applied);
+        self.counter(&names::TLS_FILES, &[ReloadResult::Refused.code()], records.files_refused);
         for (result, count) in ReloadResult::ALL.into_iter().zip(records.reloads) {
             self.counter(&names::CONFIG_RELOADS, &[result.code()], count);
         }

@@ -110,6 +110,7 @@ rust_tests tests --no-fail-fast
 for path in tests/scripts/*.sh; do
     [ -e "$path" ] && script "$(basename "$path" .sh)" bash "$path"
 done
+script windows bash tests/windows/run.sh
 
 if [ "$long" = yes ]; then
     extra=(--include-ignored --test-threads=1 drill)

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
+use super::proxy::under_wine;
 use super::{Instance, Proxy, ports};
 
 /// Sections in the order in which they are written, with their keys.
@@ -30,8 +31,8 @@ impl Config {
             .set("runtime", "drain_timeout", "\"5s\"")
             .set("[listener]", "name", "\"front\"")
             .set("[listener]", "bind", quoted(front))
-            .set("pool.api.probe", "interval", "\"200ms\"")
-            .set("pool.api.probe", "timeout", "\"190ms\"")
+            .set("pool.api.probe", "interval", if under_wine() { "\"500ms\"" } else { "\"200ms\"" })
+            .set("pool.api.probe", "timeout", if under_wine() { "\"490ms\"" } else { "\"190ms\"" })
             .set("pool.api.probe", "jitter_percent", 0)
     }
 

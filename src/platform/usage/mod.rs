@@ -93,7 +93,8 @@ mod tests {
         let process = super::process();
         assert!(process.resident_bytes.is_some_and(|bytes| bytes > 100_000), "{process:?}");
         assert!(process.virtual_bytes.is_some_and(|bytes| bytes > 100_000), "{process:?}");
-        assert!(process.open_fds.is_some_and(|count| count >= 3), "{process:?}");
+        // Wine, on which Windows is tried, does not count handles.
+        assert!(process.open_fds.is_some_and(|count| count >= 3 || cfg!(windows)), "{process:?}");
         assert!(process.threads.is_some_and(|count| count >= 1), "{process:?}");
         assert!(process.start_time_seconds.is_some_and(|seconds| seconds > 1.6e9), "{process:?}");
         assert!(process.cpu_seconds.is_some_and(|seconds| (0.0..1e6).contains(&seconds)), "{process:?}");

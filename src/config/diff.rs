@@ -9,8 +9,8 @@ use std::hash::{Hash, Hasher};
 use serde::Serialize;
 
 use super::model::{
-    Admin, Config, Evidence, Hsts, HttpProbe, Instance, Listener, ListenerTls, Log, Pool, PoolConnection, PoolName,
-    PoolTls, Probe, ProbeKind, Retry, Route, Runtime, Secret,
+    Admin, Config, Evidence, Hsts, HttpProbe, Instance, Listener, ListenerTls, Log, LogFile, Pool, PoolConnection,
+    PoolName, PoolTls, Probe, ProbeKind, Retry, Route, Runtime, Secret,
 };
 use super::text::{Size, Text as _};
 
@@ -101,8 +101,16 @@ impl fmt::Display for Setting {
     }
 }
 
-/// What only a new process can change: threads are started once, and so is the admin listener.
-const NEEDS_RESTART: [&str; 2] = ["admin.bind", "runtime.workers"];
+/// What only a new process can change: threads are started once, and so are the admin listener and the log's file.
+const NEEDS_RESTART: [&str; 7] = [
+    "admin.bind",
+    "runtime.workers",
+    "log.file",
+    "log.file_bytes_max",
+    "log.file_daily",
+    "log.file_compress",
+    "log.file_days_max",
+];
 
 /// Compares two configurations.
 #[must_use]
@@ -331,11 +339,25 @@ fn instance_settings(instance: &Instance) -> Settings {
 fn process_settings(config: &Config) -> Settings {
     let Config { admin, log, runtime, path: _, hash: _, listeners: _, pools: _, routes: _ } = config;
     let mut settings = settings!("admin.", admin, Admin { bind; bytes; without token });
-    settings.extend(settings!("log.", log, Log { level, format, access, access_query, queue_lines; bytes; without }));
+    settings
+        .extend(settings!("log.", log, Log { level, format, access, access_query, queue_lines; bytes; without file }));
+    settings.extend(log_file_settings(log.file.as_ref()));
     settings.extend(settings!("runtime.", runtime, Runtime {
         workers, connections_max, bind_wait, startup_grace, linger, drain_timeout, watch; bytes; without
     }));
     settings
+}
+
+/// As in the file, where they stand beside the other keys of the log.
+fn log_file_settings(file: Option<&LogFile>) -> Settings {
+    let text = |value: &dyn Fn(&LogFile) -> String| file.map_or_else(|| "none".to_owned(), value);
+    vec![
+        ("log.file", text(&|file| file.path.display().to_string())),
+        ("log.file_bytes_max", text(&|file| Size(file.bytes_max).text())),
+        ("log.file_daily", text(&|file| file.daily.text())),
+        ("log.file_compress", text(&|file| file.compress.text())),
+        ("log.file_days_max", text(&|file| file.age_max.map_or(0, |age| age.as_secs() / 86_400).to_string())),
+    ]
 }
 
 #[cfg(test)]

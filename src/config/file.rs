@@ -307,6 +307,15 @@ section! {
         access_query: bool = default(false);
         /// Some 5 MiB at most, and seconds of a disk that stalls.
         queue_lines: u64 = within(10_000, 100..=MANY);
+        file: Option<String> = unset();
+        /// Small enough for any editor, large enough for an hour at a thousand requests a second.
+        file_bytes_max: Bytes = within(Bytes(1 << 30), kib(64)..=Bytes(1 << 40));
+        /// Who looks for an incident knows its day.
+        file_daily: bool = default(true);
+        /// Access lines become a tenth.
+        file_compress: bool = default(true);
+        /// Half a year: what auditors ask for most often, and no more personal data than that.
+        file_days_max: u64 = zero_or(180, 1..=36_500);
     }
 }
 

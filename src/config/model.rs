@@ -503,6 +503,23 @@ pub struct Log {
     pub access_query: bool,
     /// Lines that may wait to be written; further ones are dropped and counted.
     pub queue_lines: usize,
+    /// The file that lines go to. `None`: standard output.
+    pub file: Option<LogFile>,
+}
+
+/// A log file, and what keeps it in bounds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogFile {
+    /// The file that is written; old ones lie beside it.
+    pub path: PathBuf,
+    /// At this size a new one is begun.
+    pub bytes_max: u64,
+    /// Whether a new one is begun with each day, UTC.
+    pub daily: bool,
+    /// Whether old ones are compressed.
+    pub compress: bool,
+    /// Old ones are removed when they are older. `None`: never.
+    pub age_max: Option<Duration>,
 }
 
 /// Lowest level that is logged.

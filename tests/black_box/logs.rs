@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::support::wait::{millis, pause, seconds};
-use crate::support::{Config, Instance};
+use crate::support::{Config, Instance, Proxy, eventually};
 
 #[test]
 fn every_line_is_json_with_the_same_first_fields() {
@@ -176,4 +176,42 @@ fn timers_of_the_access_log_follow_each_other_and_mean_what_the_metrics_mean() {
     assert!(parts <= timer("total"), "{parts} s in {line:#}");
     let counted = proxy.metric("plimsoll_upstream_duration_seconds_sum", &[("phase", "first_byte")]);
     assert!((counted - timer("first_byte")).abs() < 0.001, "{counted} s in the metric, {line:#}");
+}
+
+#[test]
+fn a_log_file_is_relative_to_the_configuration_begins_anew_when_it_is_full_and_loses_no_line() {
+    let api = Instance::named("a");
+    let config = Config::of(&[&api]).set("log", "file", "\"p.log\"").set("log", "file_bytes_max", "\"64KiB\"");
+    let mut proxy = config.start_with_log("p.log");
+    let mut client = proxy.connect();
+    for number in 0..600 {
+        assert_eq!(client.get(&format!("/{number}")).status(), 200);
+    }
+    drop(client);
+    let folder = proxy.config_path().parent().unwrap().to_path_buf();
+    let is_compressed = |path: &std::path::Path| path.extension().is_some_and(|end| end == "gz");
+    let old = || -> Vec<_> {
+        let entries = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+        entries.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("p.log.2")).collect()
+    };
+    eventually("old files are compressed", || {
+        let old = old();
+        (old.len() >= 2 && old.iter().all(|path| is_compressed(path))).then_some(())
+    });
+    proxy.signal("TERM");
+    assert!(proxy.wait_end(seconds(10)).success());
+    assert!(proxy.lines().is_empty(), "nothing goes to standard output: {:?}", proxy.lines());
+    eventually("the last lines are written", || {
+        let text = std::fs::read_to_string(folder.join("p.log")).unwrap();
+        text.contains("every request was finished").then_some(())
+    });
+}
+
+#[test]
+fn a_log_file_that_cannot_be_written_ends_the_start_with_its_name() {
+    let config = Config::of(&[&Instance::named("a")]).set("log", "file", "\"no/such/folder/p.log\"");
+    let mut proxy = Proxy::launch(&config);
+    assert_eq!(proxy.wait_end(seconds(10)).code(), Some(1));
+    let said = proxy.lines().join("\n");
+    assert!(said.contains("p.log") && said.contains("cannot start the log"), "{said}");
 }

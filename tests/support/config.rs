@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 
 use super::proxy::under_wine;
-use super::{Instance, Proxy, ports};
+use super::{Instance, Proxy, eventually, ports};
 
 /// Sections in the order in which they are written, with their keys.
 #[derive(Clone)]
@@ -135,6 +135,18 @@ impl Config {
     #[track_caller]
     pub(crate) fn start(self) -> Proxy {
         Proxy::start(&self)
+    }
+
+    /// As [`start`](Self::start), where the log goes to a file of this name beside the configuration.
+    #[track_caller]
+    pub(crate) fn start_with_log(self, name: &str) -> Proxy {
+        let proxy = Proxy::launch(&self);
+        let path = proxy.config_path().with_file_name(name);
+        eventually("the proxy is ready", || {
+            let text = std::fs::read_to_string(&path).unwrap_or_default();
+            text.contains(r#""message":"ready""#).then_some(())
+        });
+        proxy
     }
 }
 

@@ -57,7 +57,11 @@ only_unix=(
     reload::sighup_reloads
     reload::listener_that_goes_serves_what_its_queue_holds
 )
+# Whose time limits Wine, all of whose programs share one server, does not keep on a busy machine.
+too_quick=(
+    health::failures_in_traffic_eject_for_a_time_and_leave_the_verdict_alone
+)
 skipped=()
-for name in "${only_unix[@]}"; do skipped+=(--skip "$name"); done
+for name in "${only_unix[@]}" "${too_quick[@]}"; do skipped+=(--skip "$name"); done
 # All programs share one Wine server, so few at a time are faster than many.
 RUST_TEST_THREADS=3 timeout $((test_seconds * 2)) cargo test --locked --quiet --test black_box -- "${skipped[@]}" "${promises[@]}"

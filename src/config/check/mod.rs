@@ -13,10 +13,11 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::file;
 use super::load::Surroundings;
-use super::model::{Admin, Config, FileRef, Log, Runtime, Secret};
+use super::model::{Admin, Config, FileRef, Log, LogFile, Runtime, Secret};
 use super::problem::Problems;
 use super::read::{Field, Span};
 
@@ -43,7 +44,7 @@ pub(super) fn check(
         pools,
         routes,
         admin,
-        log: log(&file.log.value),
+        log: log(&file.log.value, path, problems),
         runtime: runtime(&file.runtime.value, surroundings),
     }
 }
@@ -119,14 +120,35 @@ fn check_token(
     Some(token)
 }
 
-fn log(file: &file::Log) -> Log {
+fn log(file: &file::Log, path: &Path, problems: &mut Problems<'_>) -> Log {
     Log {
         level: file.level.value,
         format: file.format.value,
         access: file.access.value,
         access_query: file.access_query.value,
         queue_lines: file.queue_lines.value as usize,
+        file: written(&file.file).and_then(|name| log_file(file, &name, path, problems)),
     }
+}
+
+fn log_file(file: &file::Log, name: &Field<String>, path: &Path, problems: &mut Problems<'_>) -> Option<LogFile> {
+    const DAY: Duration = Duration::from_secs(86_400);
+    // Not the folder of the process: a Windows service's is System32.
+    let log_path = path.parent().unwrap_or(Path::new("")).join(&name.value);
+    if name.value.is_empty() || name.value.ends_with(['/', '\\']) || log_path.file_name().is_none() {
+        problems
+            .error(name.span.as_ref(), format!("`{}` names no file for `log.file`", name.value))
+            .hint("write a file's path, such as `\"plimsoll.log\"`, relative to the folder of the configuration file");
+        return None;
+    }
+    let days = file.file_days_max.value as u32;
+    Some(LogFile {
+        path: log_path,
+        bytes_max: file.file_bytes_max.value.0,
+        daily: file.file_daily.value,
+        compress: file.file_compress.value,
+        age_max: (days > 0).then(|| DAY * days),
+    })
 }
 
 fn runtime(file: &file::Runtime, surroundings: &dyn Surroundings) -> Runtime {

@@ -94,6 +94,7 @@ fn config(count: u16) -> Config {
             access: false,
             access_query: false,
             queue_lines: 1,
+            file: None,
         },
         runtime: model::Runtime {
             workers: 1,

@@ -2,15 +2,18 @@
 //!
 //! The threads that log never wait: lines go through a queue of `queue_lines`; when it is full they are dropped, counted
 //! in `plimsoll_log_dropped_total`, and reported by a line of their own (`sink.rs`).
-//! `run` logs to standard output, which carries nothing else, so every line of it can be parsed; what must be said while
+//! `run` logs to the file that the configuration names (`file.rs`), else to standard output, which carries nothing else,
+//! so every line of it can be parsed; what must be said while
 //! no log stands yet (and panics) goes to standard error as plain text. Level, format, access log and queue follow the
 //! configuration on a reload. `format.rs` has the lines themselves.
 
+mod file;
 mod format;
 mod sink;
 
 use std::cell::RefCell;
-use std::io::{BufWriter, IsTerminal};
+use std::io::{self, BufWriter, IsTerminal, Write};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::SystemTime;
@@ -24,6 +27,7 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 
+use self::file::RotatingFile;
 use self::format::{LineBuffer, SpanFields, Style};
 use self::sink::Sink;
 use crate::config::model::{Log, LogFormat, LogLevel};
@@ -70,17 +74,51 @@ pub enum LogError {
     /// There is one already.
     #[error("a log was started already in this process")]
     AlreadyStarted,
+    /// The file cannot be written.
+    #[error("cannot write `{}`: {source} (`[log] file`)", path.display())]
+    File {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
 }
 
-/// Starts the log of this process.
+/// Starts the log of this process. A file that the settings name goes before `output`.
 ///
 /// # Errors
-/// If there is one already.
+/// If there is one already, or the file cannot be written.
 pub fn start(settings: &Log, output: Output) -> Result<LogGuard, LogError> {
-    let shared = Arc::new(Shared::new(settings, output.label(), output.is_terminal(), move || output.writer()));
+    let shared = Arc::new(match &settings.file {
+        None => Shared::new(settings, output.label(), output.is_terminal(), move || output.writer()),
+        Some(file) => {
+            let refused = |source| LogError::File { path: file.path.clone(), source };
+            file::try_open(file).map_err(refused)?;
+            let file = file.clone();
+            Shared::new(settings, "file", false, move || match RotatingFile::open(&file) {
+                Ok(opened) => Box::new(opened),
+                // It could be opened a moment ago, or when the process started.
+                Err(_) => Box::new(Unwritable),
+            })
+        }
+    });
     let subscriber = tracing_subscriber::registry().with(LogLayer(Arc::clone(&shared)));
     tracing::subscriber::set_global_default(subscriber).map_err(|_| LogError::AlreadyStarted)?;
     Ok(LogGuard { control: LogControl(shared) })
+}
+
+/// In the place of a file that cannot be opened any more: refuses every line, so that each is counted as lost.
+struct Unwritable;
+
+impl Write for Unwritable {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Keeps the log going; when it is dropped, waiting lines are written, for at most a second.
@@ -130,8 +168,14 @@ impl Drops {
     /// The drops of a log that nobody reads, for tests of what shows them.
     #[cfg(test)]
     pub(crate) fn none() -> Self {
-        let settings =
-            Log { level: LogLevel::Error, format: LogFormat::Json, access: false, access_query: false, queue_lines: 1 };
+        let settings = Log {
+            level: LogLevel::Error,
+            format: LogFormat::Json,
+            access: false,
+            access_query: false,
+            queue_lines: 1,
+            file: None,
+        };
         Self(Arc::new(Shared::new(&settings, "none", false, || Box::new(std::io::sink()))))
     }
 

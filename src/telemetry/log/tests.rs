@@ -13,8 +13,14 @@ use tracing::subscriber::with_default;
 use super::*;
 use crate::telemetry::access::AccessRecord;
 
-const SETTINGS: Log =
-    Log { level: LogLevel::Info, format: LogFormat::Json, access: false, access_query: false, queue_lines: 1000 };
+const SETTINGS: Log = Log {
+    level: LogLevel::Info,
+    format: LogFormat::Json,
+    access: false,
+    access_query: false,
+    queue_lines: 1000,
+    file: None,
+};
 
 /// What was written.
 #[derive(Clone, Default)]

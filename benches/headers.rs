@@ -60,6 +60,7 @@ fn listener() -> Listener {
         trusted_proxies: Vec::new(),
         allow_trace: false,
         abort_on_close: false,
+        h2c: false,
         health_path: None,
         tls: None,
         redirect: None,

@@ -6,6 +6,7 @@
 //! dropped, or the kernel would reset the connection and take the answer with it; after a response that was cut off it
 //! is reset, so that no client takes what it got for the whole.
 
+use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -19,6 +20,8 @@ use tokio::time::Instant;
 
 use crate::http::forwarded::{Peer, Scheme};
 use crate::http::stack;
+use crate::http2;
+use crate::http2::preface::Spoken;
 use crate::platform::NODELAY_INHERITED;
 use crate::snapshot::ListenerView;
 use crate::tls::failure::Failure;
@@ -57,10 +60,8 @@ pub enum After {
 pub struct Client {
     /// What its bytes come and go through.
     pub stream: Wire,
-    /// The client's address.
-    pub address: SocketAddr,
-    /// What forwarding fields say of it.
-    pub peer: Peer,
+    /// Who it is, and where it came in.
+    pub origin: Origin,
     /// What came in behind the last request.
     pub ahead: Vec<u8>,
     /// Whether it closed its sending side.
@@ -69,8 +70,19 @@ pub struct Client {
     begun: Instant,
     /// Whether no request has come yet.
     pub fresh: bool,
+}
+
+/// Who a client is, and where it came in.
+#[derive(Debug)]
+pub struct Origin {
+    /// The client's address.
+    pub address: SocketAddr,
+    /// What forwarding fields say of it. Shared, because requests of one connection may run side by side.
+    pub peer: Rc<RefCell<Peer>>,
     /// Its listener as the last snapshot that had it saw it.
     pub listener: Arc<ListenerView>,
+    /// What the connection itself is, whatever a reload has made of its listener since.
+    scheme: Scheme,
     /// The snapshot's generation, and where the listener stands in it.
     place: (u64, Option<usize>),
 }
@@ -86,9 +98,15 @@ pub enum Presence {
 
 impl Client {
     fn new(stream: Wire, address: SocketAddr, listener: Arc<ListenerView>, begun: Instant) -> Self {
-        let peer = Peer::new(address, scheme(&stream), &listener.settings.trusted_proxies);
-        let place = (0, None);
-        Self { stream, address, peer, ahead: Vec::new(), ended: false, begun, fresh: true, listener, place }
+        let origin = Origin::new(address, scheme(&stream), listener);
+        Self { stream, origin, ahead: Vec::new(), ended: false, begun, fresh: true }
+    }
+}
+
+impl Origin {
+    fn new(address: SocketAddr, scheme: Scheme, listener: Arc<ListenerView>) -> Self {
+        let peer = Rc::new(RefCell::new(Peer::new(address, scheme, &listener.settings.trusted_proxies)));
+        Self { address, peer, listener, scheme, place: (0, None) }
     }
 
     /// Finds the listener in `view`; what depends on its settings is made anew where they may have changed.
@@ -99,7 +117,8 @@ impl Client {
             self.place = (view.generation, at);
             if let Some(at) = at {
                 self.listener = Arc::clone(&view.listeners[at]);
-                self.peer = Peer::new(self.address, scheme(&self.stream), &self.listener.settings.trusted_proxies);
+                let peer = Peer::new(self.address, self.scheme, &self.listener.settings.trusted_proxies);
+                self.peer = Rc::new(RefCell::new(peer));
             }
         }
         if self.place.1.is_some() { Presence::Listed } else { Presence::Gone }
@@ -142,6 +161,13 @@ pub async fn serve(
     loop {
         if client.ahead.is_empty() && !first_byte(worker, &mut client, alarm).await {
             return Box::pin(close(client, alarm)).await;
+        }
+        if client.fresh && client.origin.listener.settings.h2c {
+            match Box::pin(http2::preface::look(&mut client, alarm)).await {
+                Spoken::Http2 => return Box::pin(http2::server::serve(worker, client, alarm)).await,
+                Spoken::Http1 => {}
+                Spoken::Nothing => return,
+            }
         }
         match Box::pin(stack::serve(worker, &mut client, alarm)).await {
             After::KeepAlive => {}
@@ -203,7 +229,7 @@ async fn handshake(
 async fn refuse_plain(mut client: Client, alarm: &Alarm) {
     const ANSWER: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 58\r\n\
         Connection: close\r\n\r\na plain HTTP request was sent to an HTTPS port: use https\n\n";
-    let deadline = Instant::now() + client.listener.settings.response_write_timeout;
+    let deadline = Instant::now() + client.origin.listener.settings.response_write_timeout;
     if let Ok(Ok(())) = alarm.run(deadline, client.stream.write_all(ANSWER)).await {
         linger(client, alarm).await;
     }
@@ -214,7 +240,7 @@ async fn first_byte(worker: &Worker, client: &mut Client, alarm: &Alarm) -> bool
     if client.ended {
         return false;
     }
-    let settings = &client.listener.settings;
+    let settings = &client.origin.listener.settings;
     // A new connection was accepted to ask something: until it has, silence does not prolong its time.
     let wait_until = if client.fresh {
         client.begun + settings.request_head_timeout
@@ -223,7 +249,7 @@ async fn first_byte(worker: &Worker, client: &mut Client, alarm: &Alarm) -> bool
     };
     let (mut leave, mut end) = (None, None);
     loop {
-        let listed = match client.refresh(&worker.view()) {
+        let listed = match client.origin.refresh(&worker.view()) {
             Presence::Listed => wait_until,
             Presence::Gone => wait_until.min(*leave.get_or_insert(alarm.now() + LEAVING_TIME)),
         };
@@ -241,7 +267,7 @@ async fn first_byte(worker: &Worker, client: &mut Client, alarm: &Alarm) -> bool
             Err(Ring::Published) => {}
             Err(Ring::Close) if worker.draining() => {}
             Err(Ring::Close) => {
-                client.listener.stats.of(worker.id).evicted.increment();
+                client.origin.listener.stats.of(worker.id).evicted.increment();
                 return false;
             }
             Err(Ring::Deadline | Ring::Ejected) => return false,
@@ -253,7 +279,7 @@ async fn first_byte(worker: &Worker, client: &mut Client, alarm: &Alarm) -> bool
 /// would look like an attacker's.
 async fn close(mut client: Client, alarm: &Alarm) {
     if let Wire::Tls(_) = client.stream {
-        let deadline = Instant::now() + client.listener.settings.lingering_timeout;
+        let deadline = Instant::now() + client.origin.listener.settings.lingering_timeout;
         let _over = alarm.run(deadline, client.stream.shutdown()).await;
     }
 }
@@ -261,13 +287,13 @@ async fn close(mut client: Client, alarm: &Alarm) {
 /// Cuts the connection so that the client sees that something is missing.
 fn abort(client: &Client) {
     if let Err(error) = client.stream.set_linger(Some(Duration::ZERO)) {
-        tracing::debug!(client = %client.address, %error, "cannot reset a connection");
+        tracing::debug!(client = %client.origin.address, %error, "cannot reset a connection");
     }
 }
 
 /// Says that the answer is complete, and reads and drops what the client is still sending, within limits.
 async fn linger(mut client: Client, alarm: &Alarm) {
-    let deadline = Instant::now() + client.listener.settings.lingering_timeout;
+    let deadline = Instant::now() + client.origin.listener.settings.lingering_timeout;
     let drain = async {
         client.stream.shutdown().await?;
         let mut dropped = 0;

@@ -13,9 +13,9 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
-use crate::tls::session::Session;
-
+use crate::http2::head::Follows;
 use crate::http2::stream::Stream;
+use crate::tls::session::Session;
 
 /// A connection as a stream of bytes.
 #[derive(Debug)]
@@ -26,6 +26,59 @@ pub enum Wire {
     Tls(Box<TlsStream<TcpStream>>),
     /// The body of one message, and the one that answers it. The connection below belongs to somebody else.
     H2(Box<Stream>),
+}
+
+/// Where a body comes from.
+pub trait Source: AsyncRead + Unpin {
+    /// The trailers that came with the end, as lines, each with its CRLF; none where they come as bytes.
+    fn take_trailers(&mut self) -> Vec<u8> {
+        Vec::new()
+    }
+}
+
+/// Where a body goes to.
+pub trait Sink: AsyncWrite + Unpin {
+    /// Writes some of `bytes`. Where an end is more than the end of the connection, it goes out with them if nothing
+    /// [`Follows`].
+    ///
+    /// # Errors
+    /// The receiver is gone.
+    fn poll_send(&mut self, context: &mut Context<'_>, bytes: &[u8], _follows: Follows) -> Poll<io::Result<usize>> {
+        Pin::new(self).poll_write(context, bytes)
+    }
+
+    /// Says that this was all, with trailers if there are any: lines, each with its CRLF.
+    ///
+    /// # Errors
+    /// The receiver is gone.
+    fn finish(&mut self, _trailers: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Source for Wire {
+    fn take_trailers(&mut self) -> Vec<u8> {
+        match self {
+            Self::H2(stream) => stream.take_trailers(),
+            Self::Plain(_) | Self::Tls(_) => Vec::new(),
+        }
+    }
+}
+
+impl Sink for Wire {
+    fn poll_send(&mut self, context: &mut Context<'_>, bytes: &[u8], follows: Follows) -> Poll<io::Result<usize>> {
+        match self {
+            Self::H2(stream) => stream.poll_send(context, bytes, follows),
+            Self::Plain(_) | Self::Tls(_) => Pin::new(self).poll_write(context, bytes),
+        }
+    }
+
+    fn finish(&mut self, trailers: &[u8]) -> io::Result<()> {
+        match self {
+            Self::H2(stream) => stream.finish(trailers),
+            Self::Plain(_) | Self::Tls(_) => Ok(()),
+        }
+    }
 }
 
 /// What has happened on a connection on which nobody waits for anything.

@@ -262,7 +262,7 @@ macro_rules! settings {
 fn listener_settings(listener: &Listener) -> Settings {
     let mut settings = settings!("", listener, Listener {
         bind, connections_max, backlog, request_head_timeout, request_body_timeout, response_write_timeout,
-        keep_alive_timeout, lingering_timeout, rate_grace, request_fields_max, trusted_proxies, allow_trace, abort_on_close,
+        keep_alive_timeout, lingering_timeout, rate_grace, request_fields_max, trusted_proxies, allow_trace, abort_on_close, h2c,
         health_path, redirect;
         bytes request_head_bytes_max, request_target_bytes_max;
         without name, request_body_bytes_max, request_body_rate_min, response_rate_min, hsts, tls

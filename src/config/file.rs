@@ -83,6 +83,8 @@ section! {
         allow_trace: bool = default(false);
         /// Some clients close their sending side after the request and still wait for the answer.
         abort_on_close: bool = default(false);
+        /// What is behind a listener without TLS is a load balancer or a service mesh; who has set it to HTTP/2 knows.
+        h2c: bool = default(false);
         health_path: Option<String> = unset();
         redirect: Option<String> = unset();
         hsts: Hsts = nested();

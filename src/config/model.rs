@@ -168,6 +168,8 @@ pub struct Listener {
     pub allow_trace: bool,
     /// Whether a client that closes its sending side is taken to have left.
     pub abort_on_close: bool,
+    /// Whether HTTP/2 is spoken without TLS, with clients that begin with it.
+    pub h2c: bool,
     /// A path that Plimsoll itself answers like `/ready`, for a load balancer above.
     pub health_path: Option<String>,
     /// Where requests without TLS are sent, but for those of routes that name this listener.

@@ -3,6 +3,7 @@
 //! The response is read while the request is still being sent: an instance may answer early (413, 401) and stop reading,
 //! and its answer is the client's. Interim answers (RFC 9110 section 15.2) are passed on as they come.
 
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -23,6 +24,8 @@ use crate::http1::framing::{self, BodyLength, FramingError};
 use crate::http1::head::{Head, HeadError, Version};
 use crate::http1::name::Name;
 use crate::http1::read::{HeadLimits, HeadReader};
+use crate::http2::head::to_response;
+use crate::http2::stream::is_malformed;
 use crate::upstream::Connection;
 use crate::wire::Wire;
 use crate::worker::alarm::{Alarm, Ring};
@@ -319,9 +322,15 @@ impl<'a, 'c> Attempt<'a, 'c> {
         if self.interims > INTERIM_MAX {
             return Err(bad(BadResponse::TooManyInterim));
         }
-        if self.client.version == Version::Http11 {
+        if self.client.version != Version::Http10 {
             hop_by_hop::response(&mut head, hop_by_hop::Upgrade::Drop);
-            head.write_response(&mut self.client.interim, b"");
+            match &mut *self.client.stream {
+                Wire::H2(stream) => {
+                    let sent = to_response(&head).map_err(io::Error::other).and_then(|head| stream.inform(head));
+                    sent.map_err(|_error| AttemptError::Client(Cause::ClientClosed))?;
+                }
+                _ => head.write_response(&mut self.client.interim, b""),
+            }
         }
         let (mut bytes, end) = head.into_parts();
         bytes.drain(..end);
@@ -362,6 +371,7 @@ fn bad(error: impl Into<BadResponse>) -> AttemptError {
 #[must_use]
 pub fn client_cause(error: &PipeError) -> Cause {
     match error {
+        PipeError::Source(error) if is_malformed(error) => Cause::ClientBadRequest,
         PipeError::Source(_) | PipeError::Truncated | PipeError::Sink(_) => Cause::ClientClosed,
         PipeError::Malformed(_) => Cause::ClientBadRequest,
         PipeError::TooLarge => Cause::RequestTooLarge,

@@ -11,13 +11,18 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::io::poll_read_buf;
 
 use crate::http1::chunked::{ChunkedDecoder, ChunkedError};
 use crate::http1::framing::BodyLength;
 use crate::http1::write;
+use crate::http2::head::Follows;
+use crate::wire::{Sink, Source};
 use crate::worker::buffers::{BUFFER_BYTES, BUFFER_BYTES_MAX, Buffers};
+
+/// What is read at once at most where a body goes out in frames: two of the usual size, which may be written while the next
+/// two are read.
+const FRAMES_BYTES_MAX: usize = 32 * 1024;
 
 /// How the receiving side learns where the body ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +31,8 @@ pub enum Encoding {
     Plain,
     /// By chunks.
     Chunked,
+    /// By the frames of HTTP/2.
+    Frames,
 }
 
 /// Why a message did not get through.
@@ -179,6 +186,12 @@ impl Pipe {
         matches!(self.decoder, Decoder::Done)
     }
 
+    /// Whether all of the message has come, and it has neither payload nor trailers.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.is_received() && self.received == 0 && self.trailers.is_empty()
+    }
+
     /// Whether all of the message has gone to its receiver.
     #[must_use]
     pub fn is_finished(&self) -> bool {
@@ -232,8 +245,8 @@ impl Pipe {
     /// See [`PipeError`].
     pub fn poll<R, W>(&mut self, context: &mut Context<'_>, source: &mut R, sink: &mut W) -> Poll<Result<(), PipeError>>
     where
-        R: AsyncRead + Unpin,
-        W: AsyncWrite + Unpin,
+        R: Source,
+        W: Sink,
     {
         loop {
             // Fewer and larger writes cost both sides less; what is here does not wait for what is not.
@@ -246,6 +259,9 @@ impl Pipe {
             self.wait = Wait::Sink;
             ready!(self.poll_flush(context, sink)).map_err(PipeError::Sink)?;
             if self.is_received() {
+                if self.encoding == Encoding::Frames {
+                    sink.finish(&self.trailers).map_err(PipeError::Sink)?;
+                }
                 self.finished = true;
                 return Poll::Ready(Ok(()));
             }
@@ -258,7 +274,7 @@ impl Pipe {
     ///
     /// # Errors
     /// See [`PipeError`].
-    pub fn poll_discard<R: AsyncRead + Unpin>(
+    pub fn poll_discard<R: Source>(
         &mut self,
         context: &mut Context<'_>,
         source: &mut R,
@@ -277,11 +293,11 @@ impl Pipe {
 
     /// Whether payload can be added to what is framed already: a chunk's size is written before its data.
     fn may_fill_more(&self) -> bool {
-        self.encoding == Encoding::Plain && !self.is_received() && self.payload.len() < BUFFER_BYTES_MAX / 2
+        self.encoding != Encoding::Chunked && !self.is_received() && self.payload.len() < self.read_bytes_max()
     }
 
     /// Writes what is framed.
-    fn poll_flush<W: AsyncWrite + Unpin>(&mut self, context: &mut Context<'_>, sink: &mut W) -> Poll<io::Result<()>> {
+    fn poll_flush<W: Sink>(&mut self, context: &mut Context<'_>, sink: &mut W) -> Poll<io::Result<()>> {
         let total = self.before.len() + self.payload.len() + self.after.len();
         while self.written < total {
             let count = {
@@ -297,7 +313,11 @@ impl Pipe {
                         skip -= part.len();
                     }
                 }
-                if used == 1 {
+                if self.encoding == Encoding::Frames {
+                    let last = used == 1 && self.is_received() && self.trailers.is_empty();
+                    let follows = if last { Follows::Nothing } else { Follows::Body };
+                    ready!(sink.poll_send(context, &slices[0], follows))?
+                } else if used == 1 {
                     ready!(Pin::new(&mut *sink).poll_write(context, &slices[0]))?
                 } else {
                     ready!(Pin::new(&mut *sink).poll_write_vectored(context, &slices[..used]))?
@@ -322,11 +342,7 @@ impl Pipe {
     }
 
     /// Reads once, and frames what came.
-    fn poll_fill<R: AsyncRead + Unpin>(
-        &mut self,
-        context: &mut Context<'_>,
-        source: &mut R,
-    ) -> Poll<Result<(), PipeError>> {
+    fn poll_fill<R: Source>(&mut self, context: &mut Context<'_>, source: &mut R) -> Poll<Result<(), PipeError>> {
         let start = self.buffer.len();
         if self.ample {
             self.buffer.reserve(self.expected());
@@ -334,12 +350,14 @@ impl Pipe {
             self.buffer.reserve(BUFFER_BYTES);
         }
         let room = self.buffer.capacity() - start;
-        let count = ready!(poll_read_buf(Pin::new(source), context, &mut self.buffer)).map_err(PipeError::Source)?;
+        let count =
+            ready!(poll_read_buf(Pin::new(&mut *source), context, &mut self.buffer)).map_err(PipeError::Source)?;
         self.moved = true;
         if count == 0 {
             return Poll::Ready(match self.decoder {
                 Decoder::UntilClose => {
                     self.decoder = Decoder::Done;
+                    self.trailers = source.take_trailers();
                     self.frame();
                     Ok(())
                 }
@@ -360,7 +378,12 @@ impl Pipe {
             _ => self.buffer.capacity(),
         };
         // One byte more than the rest: a read that does not fill the buffer tells that there is nothing else.
-        left.saturating_add(1).clamp(BUFFER_BYTES, BUFFER_BYTES_MAX / 2)
+        left.saturating_add(1).clamp(BUFFER_BYTES, self.read_bytes_max())
+    }
+
+    /// How much is read at once at most. A connection of HTTP/2 has many bodies.
+    fn read_bytes_max(&self) -> usize {
+        if self.encoding == Encoding::Frames { FRAMES_BYTES_MAX } else { BUFFER_BYTES_MAX / 2 }
     }
 
     /// Takes the framing off the bytes from `start` on; what is beyond the message becomes `surplus`.
@@ -402,7 +425,7 @@ impl Pipe {
 
     /// Puts the receiver's framing around `payload`.
     fn frame(&mut self) {
-        if self.encoding == Encoding::Plain {
+        if self.encoding != Encoding::Chunked {
             return;
         }
         if !self.payload.is_empty() {
@@ -421,7 +444,7 @@ mod tests {
     use std::task::Waker;
 
     use proptest::prelude::*;
-    use tokio::io::ReadBuf;
+    use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
     use super::*;
 
@@ -450,6 +473,9 @@ mod tests {
             Poll::Ready(Ok(()))
         }
     }
+
+    impl Source for Pieces {}
+    impl Sink for Narrow {}
 
     /// A receiver that takes a few bytes at a time.
     struct Narrow(Vec<u8>, usize);

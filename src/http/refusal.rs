@@ -5,6 +5,7 @@
 
 use crate::cause::Cause;
 use crate::http1::{FramingError, HeadError};
+use crate::http2::head::TranslateError;
 
 /// A request that is not forwarded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +66,21 @@ impl From<FramingError> for Refusal {
             FramingError::UnknownCoding => {
                 Self { cause: Cause::NotImplemented, status: 501, detail: "a transfer coding is not implemented" }
             }
+        }
+    }
+}
+
+impl From<TranslateError> for Refusal {
+    fn from(error: TranslateError) -> Self {
+        match error {
+            TranslateError::Head(error) => error.into(),
+            TranslateError::AuthorityAgainstHost => Self::bad_request(":authority and host differ"),
+            TranslateError::BadPath => Self::bad_request("the :path is not a path"),
+            TranslateError::UnknownScheme => Self::bad_request("the :scheme is neither http nor https"),
+            TranslateError::UnknownProtocol => {
+                Self { cause: Cause::NotImplemented, status: 501, detail: "this :protocol is not implemented" }
+            }
+            TranslateError::BadField => Self::bad_request("a header field is malformed"),
         }
     }
 }

@@ -50,6 +50,7 @@ pub(super) fn listener() -> Listener {
         trusted_proxies: Vec::new(),
         allow_trace: false,
         abort_on_close: false,
+        h2c: false,
         health_path: None,
         redirect: None,
         hsts: None,

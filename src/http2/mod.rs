@@ -7,7 +7,11 @@
 //! 2. [`stream`] is one request and its answer as a stream of bytes whose end is `END_STREAM`.
 
 pub mod head;
+mod io;
+pub mod preface;
+pub mod server;
 pub mod stream;
+mod streams;
 
 /// What carries our payload in frames.
 pub type Payload = bytes::Bytes;

@@ -18,7 +18,7 @@ use http::Response;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::Payload;
-use super::head::{Follows, from_trailers, to_trailers};
+use super::head::{Follows, TranslateError, from_trailers, to_trailers};
 
 /// Bytes that are handed over at once: a frame of the usual size, so that streams take turns.
 const WRITE_BYTES_MAX: usize = 16 * 1024;
@@ -287,6 +287,16 @@ pub fn broken(error: h2::Error) -> io::Error {
         return error.into_io().unwrap_or_else(|| io::ErrorKind::ConnectionReset.into());
     }
     io::Error::new(io::ErrorKind::ConnectionReset, error)
+}
+
+/// Whether what came was not what it said, as opposed to a stream that broke off: `h2` has found that the frames
+/// contradict the length, or trailers have no equivalent.
+#[must_use]
+pub fn is_malformed(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|error| {
+        let found = error.downcast_ref::<h2::Error>().is_some_and(|error| error.is_reset() && error.is_library());
+        found || error.is::<TranslateError>()
+    })
 }
 
 /// Why the stream or its connection was ended, if it was ended in the way of HTTP/2.

@@ -27,6 +27,8 @@ pub struct AccessRecord<'a> {
     pub pool: Option<&'a str>,
     /// The instance of the last attempt.
     pub instance: Option<&'a str>,
+    /// What the client speaks: `HTTP/1.0`, `HTTP/1.1` or `HTTP/2.0`.
+    pub protocol: &'a str,
     /// As sent by the client.
     pub method: &'a [u8],
     /// As sent by the client, without the query.
@@ -75,6 +77,7 @@ pub fn log(record: &AccessRecord<'_>) {
         route = record.route,
         pool = record.pool,
         instance = record.instance,
+        protocol = record.protocol,
         method = &*String::from_utf8_lossy(record.method),
         host = record.host.map(String::from_utf8_lossy).as_deref(),
         path = &*String::from_utf8_lossy(record.path),

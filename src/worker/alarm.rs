@@ -50,11 +50,18 @@ pub enum Ticks {
 
 /// What a connection is doing, as far as others must know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+pub enum Phase {
     /// Without a request: may be closed at any time without loss.
-    Idle { since: Instant, awaits: Awaits },
+    Idle {
+        /// Since when.
+        since: Instant,
+        /// What it waits for.
+        awaits: Awaits,
+    },
     /// In a request.
     Busy,
+    /// In several requests, each with an alarm of its own: must not be closed, but wants to hear of what rings idle ones.
+    Serving,
 }
 
 /// Which request an idle connection waits for.
@@ -206,10 +213,10 @@ impl Alarms {
         }
     }
 
-    /// Rings all connections that idle: [`Ring::Close`] or [`Ring::Published`].
+    /// Rings all connections that idle, or serve several requests: [`Ring::Close`] or [`Ring::Published`].
     pub fn ring_idle(&self, ring: Ring) {
         for entry in self.entries.borrow().iter().flatten() {
-            if matches!(entry.phase.get(), Phase::Idle { .. }) && entry.ring.get() != Some(Ring::Close) {
+            if entry.phase.get() != Phase::Busy && entry.ring.get() != Some(Ring::Close) {
                 entry.ring(ring);
             }
         }
@@ -329,6 +336,22 @@ impl Alarm {
         if !waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
             *waker = Some(context.waker().clone());
         }
+    }
+
+    /// Says what the connection is doing, where [`Alarm::run_idle`] does not.
+    pub fn enter(&self, phase: Phase) {
+        self.entry.phase.set(phase);
+    }
+
+    /// No deadline, but what else rings goes on ringing.
+    pub fn unset(&self) {
+        self.entry.deadline.set(None);
+    }
+
+    /// An alarm for a part of the same connection.
+    #[must_use]
+    pub fn sibling(&self) -> Self {
+        self.alarms.register(self.entry.group)
     }
 
     /// From now on the ejection of `instance` rings; `None`: no longer.

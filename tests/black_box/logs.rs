@@ -51,6 +51,7 @@ fn access_line_tells_the_whole_story() {
         ("listener", "front"),
         ("pool", "api"),
         ("instance", "a"),
+        ("protocol", "HTTP/1.1"),
         ("method", "POST"),
         ("host", "shop.test"),
     ] {

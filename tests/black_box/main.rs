@@ -19,6 +19,7 @@ mod failover;
 mod headers;
 mod health;
 mod hostile;
+mod http2;
 mod leaving;
 mod logs;
 mod metrics;

@@ -7,6 +7,7 @@
 pub(crate) mod client;
 pub(crate) mod config;
 pub(crate) mod folder;
+pub(crate) mod http2;
 pub(crate) mod instance;
 pub(crate) mod load;
 pub(crate) mod message;

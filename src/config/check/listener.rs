@@ -108,6 +108,7 @@ fn check(
         trusted_proxies: file.trusted_proxies.value.iter().filter_map(|text| parse_network(text, problems)).collect(),
         allow_trace: file.allow_trace.value,
         abort_on_close: file.abort_on_close.value,
+        h2c: file.h2c.value,
         health_path: written(&file.health_path).and_then(|path| check_health_path(path, problems)),
         redirect: written(&file.redirect).and_then(|target| check_redirect(&target, problems)),
         hsts: check_hsts(&file.hsts.value, problems),

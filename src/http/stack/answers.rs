@@ -6,7 +6,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
 
 use super::record::Record;
-use super::{Asked, Exchange};
+use super::{Asked, Exchange, edge};
 use crate::cause::Cause;
 use crate::config::model::Redirect;
 use crate::connection::After;
@@ -20,6 +20,7 @@ use crate::http::{Refusal, max_forwards, redirect};
 use crate::http1::framing::{BodyLength, Persistence};
 use crate::http1::head::{Head, Method, Version};
 use crate::snapshot::Readiness;
+use crate::wire::Wire;
 
 impl<'a> Exchange<'a> {
     /// `health_path`: this proxy's own readiness, for a load balancer above.
@@ -171,8 +172,13 @@ impl<'a> Exchange<'a> {
     ) -> After {
         let deadline = Instant::now() + self.listener.settings.response_write_timeout;
         let write = async {
-            self.stream.write_all(&out).await?;
-            self.stream.flush().await
+            match &mut *self.stream {
+                Wire::H2(stream) => edge::respond_own(stream, &out).await,
+                wire => {
+                    wire.write_all(&out).await?;
+                    wire.flush().await
+                }
+            }
         };
         let written = self.alarm.run(deadline, write).await;
         record.bytes_out = out.len() as u64;

@@ -37,7 +37,7 @@ pub(super) struct Arrival {
 
 /// Reads one request head.
 pub(super) async fn read_head(worker: &Worker, client: &mut Client, alarm: &Alarm) -> Result<(Head, Arrival), Unread> {
-    let settings = &client.listener.settings;
+    let settings = &client.origin.listener.settings;
     let limits = HeadLimits {
         bytes_max: settings.request_head_bytes_max,
         target_bytes_max: settings.request_target_bytes_max,

@@ -6,13 +6,18 @@
 //! one line of log and one count, whatever happened to it.
 
 mod answers;
+mod edge;
 mod head;
 mod record;
 mod relay;
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::SystemTime;
 
+use h2::Reason;
 use tokio::time::Instant;
 
 use answers::{body_refusal, detail};
@@ -30,12 +35,13 @@ use super::trace_id::{self};
 use super::{Refusal, hop_by_hop, hsts, imitation, via};
 use crate::cause::Cause;
 use crate::config::model;
-use crate::connection::{After, Client, Presence};
+use crate::connection::{After, Client, Origin, Presence};
 use crate::forward::attempt::{Answer, ClientSide};
 use crate::forward::{self, ForwardError, Forwarded, Request};
 use crate::http1::framing::{self, BodyLength, Persistence};
 use crate::http1::head::{Head, Method, Version};
 use crate::http1::name::Name;
+use crate::http2::head::Follows;
 use crate::pool::Pool;
 use crate::snapshot::{ListenerView, RouteView};
 use crate::telemetry::stats::status_class;
@@ -50,10 +56,11 @@ pub async fn serve(worker: &Worker, client: &mut Client, alarm: &Alarm) -> After
     let read = read_head(worker, client, alarm).await;
     client.fresh &= matches!(read, Err(Unread::Blank));
     // Not before the head is whole: a reload may have come while it dripped in, and the request belongs to what holds now.
-    let presence = client.refresh(&worker.view());
+    let presence = client.origin.refresh(&worker.view());
     let stay = presence == Presence::Listed && !worker.draining();
-    let Client { stream, address, peer, ahead, ended, listener, .. } = client;
-    let secure = peer.scheme() == Scheme::Https;
+    let Client { stream, origin, ahead, ended, .. } = client;
+    let Origin { address, peer, listener, .. } = origin;
+    let secure = peer.borrow().scheme() == Scheme::Https;
     let mut exchange =
         Exchange { worker, alarm, listener, stream, address: *address, peer, ahead, ended, stay, secure };
     match read {
@@ -64,6 +71,49 @@ pub async fn serve(worker: &Worker, client: &mut Client, alarm: &Alarm) -> After
     }
 }
 
+/// A request on a stream of an HTTP/2 connection.
+pub struct StreamRequest {
+    /// The stream: its body, and where the answer goes.
+    pub wire: Wire,
+    /// Its head, if there is an equivalent in HTTP/1.1.
+    pub head: Result<Head, Refusal>,
+    /// When the head came.
+    pub begun: Instant,
+    /// The listener in the snapshot that was published then.
+    pub listener: Arc<ListenerView>,
+    /// The client's address.
+    pub address: SocketAddr,
+    /// What forwarding fields say of it.
+    pub peer: Rc<RefCell<Peer>>,
+}
+
+/// Serves one request of an HTTP/2 connection.
+pub async fn serve_stream(worker: &Worker, request: StreamRequest, alarm: Alarm) {
+    let StreamRequest { mut wire, head, begun, listener, address, peer } = request;
+    let _busy = worker.begin();
+    let secure = peer.borrow().scheme() == Scheme::Https;
+    let (ahead, ended) = (&mut Vec::new(), &mut false);
+    let mut exchange = Exchange {
+        worker,
+        alarm: &alarm,
+        listener: &listener,
+        stream: &mut wire,
+        address,
+        peer: &peer,
+        ahead,
+        ended,
+        stay: true,
+        secure,
+    };
+    let after = match head {
+        Ok(head) => exchange.run(head, Arrival { begun, whole: begun }).await,
+        Err(refusal) => exchange.refuse_unread(refusal, begun).await,
+    };
+    if let (After::Abort, Wire::H2(stream)) = (after, &mut wire) {
+        stream.reset(Reason::INTERNAL_ERROR);
+    }
+}
+
 /// One request and its answer: the parts of its connection, and where it is served.
 struct Exchange<'a> {
     worker: &'a Worker,
@@ -71,7 +121,7 @@ struct Exchange<'a> {
     listener: &'a ListenerView,
     stream: &'a mut Wire,
     address: SocketAddr,
-    peer: &'a mut Peer,
+    peer: &'a RefCell<Peer>,
     ahead: &'a mut Vec<u8>,
     ended: &'a mut bool,
     /// Whether the connection may go on afterwards, as far as the listener and the process are concerned.
@@ -125,7 +175,7 @@ impl<'a> Exchange<'a> {
         record: &mut Record<'a>,
     ) -> After {
         let settings = &self.listener.settings;
-        self.secure = self.peer.is_secure(head);
+        self.secure = self.peer.borrow().is_secure(head);
         // What came behind the head: the body's first part, or the next request.
         if let Err(error) = body.begin(head.rest()) {
             let refusal = body_refusal(&error);
@@ -162,18 +212,23 @@ impl<'a> Exchange<'a> {
         );
         // Before ours are added: what looks like them to a CGI-like server must not arrive beside them.
         imitation::drop_all(head);
-        forwarded::apply(head, self.peer, admitted);
+        forwarded::apply(head, &mut self.peer.borrow_mut(), admitted);
         if let Err(refusal) = via::request(head) {
             return self.refuse(&refusal, Some(head), record).await;
         }
         self.forward(head, admitted, upgrade.as_deref(), route, body, record).await
     }
 
-    /// The request's body, which goes on in the framing that it came in.
+    /// The request's body, which goes on in the framing that it came in. From a client of HTTP/2 `chunked` means that its
+    /// length is not known: the stream ends by itself.
     fn body(&self, admitted: &Admitted) -> Pipe {
         let encoding = if admitted.body == BodyLength::Chunked { Encoding::Chunked } else { Encoding::Plain };
+        let length = match (admitted.body, &*self.stream) {
+            (BodyLength::Chunked, Wire::H2(_)) => BodyLength::UntilClose,
+            (length, _) => length,
+        };
         Pipe::new(
-            admitted.body,
+            length,
             encoding,
             body_buffer(self.worker, admitted.body),
             self.listener.settings.request_body_bytes_max,
@@ -220,11 +275,7 @@ impl<'a> Exchange<'a> {
                 record.bytes_in = body.received();
                 after
             }
-            Err(error) if error.cause == Cause::ClientClosed => {
-                record.cause = Some(Cause::ClientClosed);
-                record.status = rescue::status(Cause::ClientClosed);
-                After::Abort
-            }
+            Err(error) if error.cause == Cause::ClientClosed => left(record),
             Err(error) => {
                 let interim = side.interim;
                 let ForwardError { cause, status_of, .. } = error;
@@ -262,6 +313,7 @@ impl<'a> Exchange<'a> {
             }
         }
         let encoding = match (length, asked.version) {
+            (_, Version::Http2) => Encoding::Frames,
             (BodyLength::Chunked | BodyLength::UntilClose, Version::Http11) if !switching => Encoding::Chunked,
             _ => Encoding::Plain,
         };
@@ -276,8 +328,10 @@ impl<'a> Exchange<'a> {
             // An early answer: what is left of the request would have to be read before the next one.
             && request.is_received();
         let mut out = worker.buffers.take();
-        out.extend_from_slice(&interim);
-        head.write_response(&mut out, extra_lines(encoding, stay, asked.version, switching));
+        if encoding != Encoding::Frames {
+            out.extend_from_slice(&interim);
+            head.write_response(&mut out, extra_lines(encoding, stay, asked.version, switching));
+        }
         // Most answers are here as a whole, and go out with their head, as if they were a part of it.
         let (length, rest) = match (length, head.rest()) {
             (BodyLength::Length(length), rest) if length <= rest.len() as u64 => {
@@ -289,6 +343,10 @@ impl<'a> Exchange<'a> {
         };
         let mut response = Pipe::new(length, encoding, body_buffer(worker, length), None);
         let begun = response.begin(rest);
+        let follows = if out.is_empty() && response.is_empty() { Follows::Nothing } else { Follows::Body };
+        if begun.is_ok() && edge::respond_first(self.stream, &head, follows).is_err() {
+            return left(record);
+        }
         worker.buffers.give_head(head);
         if let Err(error) = begun {
             // Nothing of it has gone out, so the client can be told.
@@ -374,6 +432,13 @@ impl<'a> Exchange<'a> {
     }
 }
 
+/// The client is gone, and nothing has been answered.
+fn left(record: &mut Record<'_>) -> After {
+    record.cause = Some(Cause::ClientClosed);
+    record.status = rescue::status(Cause::ClientClosed);
+    After::Abort
+}
+
 /// A buffer where there is something to put into it.
 fn body_buffer(worker: &Worker, length: BodyLength) -> Vec<u8> {
     match length {
@@ -385,8 +450,8 @@ fn body_buffer(worker: &Worker, length: BodyLength) -> Vec<u8> {
 /// What goes to the client beside the instance's own fields.
 fn extra_lines(encoding: Encoding, stay: bool, version: Version, switching: bool) -> &'static [u8] {
     match (encoding, stay, version) {
-        _ if switching || version == Version::Http2 => b"",
-        (Encoding::Plain, true, Version::Http11 | Version::Http2) => b"",
+        _ if switching => b"",
+        (Encoding::Frames, ..) | (Encoding::Plain, true, Version::Http11 | Version::Http2) => b"",
         (Encoding::Plain, true, Version::Http10) => b"Connection: keep-alive\r\n",
         (Encoding::Plain, false, _) => b"Connection: close\r\n",
         (Encoding::Chunked, true, _) => b"Transfer-Encoding: chunked\r\n",

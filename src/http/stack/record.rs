@@ -8,11 +8,12 @@ use super::Exchange;
 use crate::cause::Cause;
 use crate::forward::Trail;
 use crate::http::trace_id::TraceId;
-use crate::http1::head::Head;
+use crate::http1::head::{Head, Version};
 use crate::http1::name::Name;
 use crate::snapshot::RouteView;
 use crate::telemetry::access::{self, AccessRecord};
 use crate::telemetry::stats::status_class;
+use crate::wire::Wire;
 
 /// What log and metrics say of a request.
 pub(super) struct Record<'a> {
@@ -70,6 +71,11 @@ impl Exchange<'_> {
             route: record.route.map(|route| route.name.as_str()),
             pool: record.route.map(|route| route.pool.name.as_str()),
             instance: record.trail.member.map(|member| member.name.as_str()),
+            protocol: match (&*self.stream, head.map(Head::version)) {
+                (Wire::H2(_), _) | (_, Some(Version::Http2)) => "HTTP/2.0",
+                (_, Some(Version::Http10)) => "HTTP/1.0",
+                (_, Some(Version::Http11) | None) => "HTTP/1.1",
+            },
             method: head.map_or(b"-", Head::method_text),
             host: head.and_then(|head| head.first(Name::Host)),
             path,

@@ -210,6 +210,7 @@ fn access_record() -> AccessRecord<'static> {
         route: Some("to-api"),
         pool: Some("api"),
         instance: None,
+        protocol: "HTTP/1.1",
         method: b"GET",
         host: Some(b"example.com"),
         path: b"/a\"b\xff",
@@ -248,7 +249,7 @@ fn an_access_line_tells_the_whole_request() {
     let expected = serde_json::json!({
         "timestamp": line["timestamp"], "level": "INFO", "trace_id": "0123456789abcdef0123456789abcdef",
         "message": "request", "target": "access", "listener": "front", "route": "to-api", "pool": "api",
-        "method": "GET", "host": "example.com", "path": "/a\"b\u{fffd}", "status": 503, "cause": "queue_full",
+        "protocol": "HTTP/1.1", "method": "GET", "host": "example.com", "path": "/a\"b\u{fffd}", "status": 503, "cause": "queue_full",
         "attempts": 0, "bytes_in": 0, "bytes_out": 312, "client": "192.0.2.1:4711", "headers": 0.00012, "queue": 1.5,
         "total": 1.500_321,
     });

@@ -1,0 +1,365 @@
+//! HTTP/2 on the client side, to instances that speak HTTP/1.1.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request};
+
+use crate::support::http2::frames::{
+    CANCEL, DATA, END_STREAM, Frames, GOAWAY, HEADERS, NO_ERROR, Outcome, PREFACE, PROTOCOL_ERROR, RST_STREAM, head,
+};
+use crate::support::http2::{Http2, get};
+use crate::support::instance::Then;
+use crate::support::wait::{eventually, millis, pause};
+use crate::support::{Config, Instance, Proxy};
+
+fn h2c(instances: &[&Instance]) -> Config {
+    Config::of(instances).listener("h2c", true)
+}
+
+fn echo() -> Instance {
+    Instance::named("a").serving(|exchange| {
+        let body = exchange.read_body()?;
+        exchange.respond(200, "", &body)
+    })
+}
+
+#[test]
+fn requests_over_http_2_reach_instances_as_http_1_1() {
+    let api = Instance::named("a");
+    let proxy = h2c(&[&api]).start();
+    let client = Http2::connect(proxy.front);
+    let request = Request::get("http://test:80/a?b").header("cookie", "a=b").header("x-a", "1").header("cookie", "c=d");
+    let exchange = client.send(request.body(()).unwrap());
+    let answer = client.answer(exchange).unwrap();
+    assert_eq!((answer.status, answer.body.as_slice()), (200, &b"a"[..]));
+    assert_eq!((answer.field("instance"), answer.field("via")), ("a", "1.1 plimsoll"));
+    let head = api.last().head;
+    assert_eq!(head.start, "GET /a?b HTTP/1.1");
+    assert_eq!(head.all("host"), ["test:80"]);
+    assert_eq!(head.all("cookie"), ["a=b; c=d"], "RFC 9113 8.2.3");
+    assert_eq!(head.field("via"), Some("2.0 plimsoll"));
+    assert_eq!(head.field("x-forwarded-host"), Some("test:80"));
+    let line = proxy.wait_access("/a");
+    assert_eq!((&line["status"], &line["protocol"]), (&200.into(), &"HTTP/2.0".into()));
+    assert_eq!(proxy.get("/b").status(), 200, "HTTP/1.1 on the same listener");
+    assert_eq!(proxy.wait_access("/b")["protocol"], "HTTP/1.1");
+}
+
+#[test]
+fn bodies_pass_with_and_without_a_length() {
+    let api = echo();
+    let proxy = h2c(&[&api]).start();
+    let client = Http2::connect(proxy.front);
+    assert_eq!(client.post("/", b"hello").body, b"hello");
+    assert_eq!(api.last().head.field("transfer-encoding"), Some("chunked"));
+    let request = Request::post("http://test/").header("content-length", "5").body(()).unwrap();
+    let mut exchange = client.begin(request);
+    exchange.body.send_data(Bytes::from("hel"), false).unwrap();
+    exchange.body.send_data(Bytes::from("lo"), true).unwrap();
+    assert_eq!(client.answer(exchange).unwrap().body, b"hello");
+    assert_eq!(api.last().head.field("content-length"), Some("5"));
+    let exchange = client.send(Request::post("http://test/").body(()).unwrap());
+    assert_eq!(client.answer(exchange).unwrap().body, b"");
+    assert_eq!(api.last().head.field("content-length"), Some("0"), "RFC 9110 8.6");
+}
+
+#[test]
+fn large_bodies_pass_whole_in_both_directions() {
+    let api = echo();
+    let proxy = h2c(&[&api]).start();
+    let client = Http2::connect(proxy.front);
+    let text = "0123456789abcdef".repeat(60_000);
+    let mut exchange = client.begin(Request::post("http://test/").body(()).unwrap());
+    exchange.body.send_data(Bytes::from(text.clone()), true).unwrap();
+    assert!(client.answer(exchange).unwrap().body == text.as_bytes());
+}
+
+#[test]
+fn trailers_pass_in_both_directions() {
+    let api = Instance::named("a").serving(|exchange| {
+        exchange.read_body()?;
+        exchange.write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nX-Sum: 7\r\n\r\n")?;
+        Ok(Then::KeepAlive)
+    });
+    let proxy = h2c(&[&api]).start();
+    let client = Http2::connect(proxy.front);
+    let mut exchange = client.begin(Request::post("http://test/").body(()).unwrap());
+    exchange.body.send_data(Bytes::from("body"), false).unwrap();
+    let mut trailers = HeaderMap::new();
+    trailers.insert("x-check", HeaderValue::from_static("9"));
+    trailers.insert("host", HeaderValue::from_static("evil"));
+    exchange.body.send_trailers(trailers).unwrap();
+    let answer = client.answer(exchange).unwrap();
+    assert_eq!(answer.body, b"x");
+    assert_eq!(answer.trailers.unwrap().get("x-sum").unwrap(), "7");
+    assert_eq!(api.last().trailers, [("x-check".to_owned(), "9".to_owned())]);
+}
+
+#[test]
+fn many_requests_share_a_connection_and_none_waits_for_another() {
+    let api = Instance::named("a").serving(|exchange| {
+        if exchange.head.word(1) == "/slow" {
+            exchange.wait_for_end();
+        }
+        exchange.respond(200, "", b"x")
+    });
+    let proxy = h2c(&[&api]).start();
+    let client = Http2::connect(proxy.front);
+    let _slow = client.send(get("/slow"));
+    let exchanges: Vec<_> = (0..50).map(|number| client.send(get(&format!("/{number}")))).collect();
+    for exchange in exchanges {
+        assert_eq!(client.answer(exchange).unwrap().status, 200);
+    }
+}
+
+#[test]
+fn own_answers_are_answers_of_http_2() {
+    let api = Instance::named("a");
+    let proxy = h2c(&[&api]).listener("health_path", "\"/up\"").start();
+    let client = Http2::connect(proxy.front);
+    assert_eq!(client.get("/up").body, b"ready\n");
+    let answer = client.get("/%2e%2e/");
+    assert_eq!(answer.status, 400);
+    assert_eq!(answer.field("proxy-status"), "plimsoll; error=http_request_error; details=\"client_bad_request\"");
+    assert!(answer.field("connection").is_empty());
+    assert_eq!(client.get("/").status, 200, "the connection goes on");
+    api.stop();
+    proxy.wait_eligible(0);
+    let answer = client.get("/");
+    assert_eq!((answer.status, answer.field("retry-after")), (503, "1"));
+}
+
+#[test]
+fn interim_answers_pass() {
+    let api = Instance::named("a").serving(|exchange| {
+        exchange.write("HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n")?;
+        exchange.respond(200, "", b"x")
+    });
+    let proxy = h2c(&[&api]).start();
+    let client = Http2::connect(proxy.front);
+    let answer = client.get("/");
+    assert_eq!((answer.status, answer.interim), (200, vec![103]));
+}
+
+#[test]
+fn answers_without_a_body_end_with_their_head() {
+    let api = Instance::named("a").serving(|exchange| match exchange.head.word(1) {
+        "/204" => exchange.respond(204, "", b""),
+        "/304" => exchange.respond(304, "", b""),
+        _ => exchange.respond(200, "", b"body"),
+    });
+    let proxy = h2c(&[&api]).start();
+    let mut client = Frames::connect(proxy.front);
+    for (stream, method, path, status) in [(1, "GET", "/204", 204), (3, "GET", "/304", 304), (5, "HEAD", "/", 200)] {
+        client.request(stream, END_STREAM, &head(method, path));
+        let answer = client.wait("an answer", |frame| frame.stream == stream);
+        assert_eq!((answer.status(), answer.flags & END_STREAM), (status, END_STREAM), "{method} {path}");
+    }
+}
+
+#[test]
+fn answer_that_is_cut_off_is_reset_and_never_ends() {
+    let api = Instance::named("a").serving(|exchange| {
+        match exchange.head.word(1) {
+            "/length" => exchange.write("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nshort")?,
+            _ => exchange.write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nshort\r\n")?,
+        }
+        Ok(Then::Close)
+    });
+    let proxy = h2c(&[&api]).start();
+    let mut client = Frames::connect(proxy.front);
+    for (stream, path) in [(1, "/length"), (3, "/chunked")] {
+        client.get(stream, path);
+        let reset = client.wait("a reset", |frame| {
+            assert!(frame.stream != stream || frame.flags & END_STREAM == 0 || frame.kind != DATA, "{frame:?}");
+            frame.stream == stream && frame.kind == RST_STREAM
+        });
+        assert_ne!(reset.error(), NO_ERROR);
+    }
+}
+
+#[test]
+fn request_whose_frames_contradict_its_length_never_looks_whole_to_the_instance() {
+    let whole = echo();
+    let proxy = h2c(&[&whole]).start();
+    // (length, frames of data, whether the last one ends the stream)
+    let cases: [(&str, &[&str], bool); 5] = [
+        ("5", &["hell"], true),
+        ("5", &["hello!"], true),
+        ("5", &["hello", "!"], true),
+        ("5", &["hello", "!"], false),
+        ("5", &["hel", "lo!"], false),
+    ];
+    for (number, (length, frames, ends)) in cases.into_iter().enumerate() {
+        let mut client = Frames::connect(proxy.front);
+        let path = format!("/{number}");
+        let fields = [&head("POST", &path)[..], &[("content-length", length)]].concat();
+        client.request(1, 0, &fields);
+        for (index, frame) in frames.iter().enumerate() {
+            let end = if ends && index + 1 == frames.len() { END_STREAM } else { 0 };
+            client.send(DATA, end, 1, frame.as_bytes());
+        }
+        let outcome = client.outcome(1);
+        assert!(matches!(outcome, Outcome::Reset(PROTOCOL_ERROR) | Outcome::Answered(400)), "{number}: {outcome:?}");
+        assert!(whole.received().iter().all(|request| request.body.is_none()), "{number}");
+    }
+    let fields = [&head("POST", "/")[..], &[("content-length", "5")]].concat();
+    let mut client = Frames::connect(proxy.front);
+    client.request(1, END_STREAM, &fields);
+    assert_eq!(client.outcome(1), Outcome::Reset(PROTOCOL_ERROR));
+}
+
+#[test]
+fn request_cut_off_by_its_client_is_never_whole_to_the_instance() {
+    let api = echo();
+    let proxy = h2c(&[&api]).start();
+    let mut client = Frames::connect(proxy.front);
+    client.request(1, 0, &head("POST", "/")).send(DATA, 0, 1, b"part");
+    api.wait_for(1);
+    client.send(RST_STREAM, 0, 1, &CANCEL.to_be_bytes());
+    let line = proxy.wait_access("/");
+    assert_eq!(line["cause"], "client_closed");
+    assert!(api.last().body.is_none());
+}
+
+#[test]
+fn client_that_resets_a_request_cancels_it_at_the_instance() {
+    let api = Instance::named("a").serving(|exchange| {
+        exchange.wait_for_end();
+        Ok(Then::Close)
+    });
+    let proxy = h2c(&[&api]).start();
+    let mut client = Frames::connect(proxy.front);
+    client.get(1, "/");
+    api.wait_for(1);
+    client.send(RST_STREAM, 0, 1, &CANCEL.to_be_bytes());
+    assert_eq!(proxy.wait_access("/")["cause"], "client_closed");
+    client.get(3, "/%zz");
+    assert_eq!(client.outcome(3), Outcome::Answered(400), "others go on");
+}
+
+#[test]
+fn client_that_leaves_cancels_its_requests_and_each_is_logged() {
+    let api = Instance::named("a").serving(|exchange| {
+        exchange.wait_for_end();
+        Ok(Then::Close)
+    });
+    let proxy = h2c(&[&api]).start();
+    let mut client = Frames::connect(proxy.front);
+    client.get(1, "/one").get(3, "/two");
+    api.wait_for(2);
+    client.reset();
+    assert_eq!(proxy.wait_access("/one")["cause"], "client_closed");
+    assert_eq!(proxy.wait_access("/two")["cause"], "client_closed");
+}
+
+#[test]
+fn client_that_closes_its_sending_side_gets_its_answers() {
+    let api = Instance::named("a").slow(millis(300));
+    let proxy = h2c(&[&api]).start();
+    let mut client = Frames::connect(proxy.front);
+    client.get(1, "/").get(3, "/");
+    client.half_close();
+    for _ in 0..2 {
+        assert_eq!(client.wait("an answer", |frame| frame.kind == HEADERS).status(), 200);
+    }
+}
+
+#[test]
+fn preface_is_recognised_however_it_is_cut_and_what_is_none_goes_on_as_http_1_1() {
+    let api = Instance::named("a");
+    let proxy = h2c(&[&api]).start();
+    let mut client = Frames::raw(proxy.front);
+    for byte in PREFACE {
+        client.write(&[*byte]);
+        pause(millis(1));
+    }
+    client.send(4, 0, 0, &[]).get(1, "/");
+    assert_eq!(client.outcome(1), Outcome::Answered(200));
+    let mut client = proxy.connect();
+    client.send("P");
+    pause(millis(20));
+    client.send("RI / HTTP/1.1\r\nHost: test\r\n\r\n");
+    assert_eq!(client.response().status(), 200);
+    assert_eq!(api.last().head.start, "PRI / HTTP/1.1");
+}
+
+#[test]
+fn slow_preface_ends_the_connection() {
+    let api = Instance::named("a");
+    let proxy = h2c(&[&api]).listener("request_head_timeout", "\"300ms\"").start();
+    let mut client = Frames::raw(proxy.front);
+    client.write(&PREFACE[..10]);
+    assert_eq!(client.end(), None);
+}
+
+#[test]
+fn drain_says_goodbye_and_finishes_what_is_under_way() {
+    let api = Instance::named("a").slow(millis(500));
+    let mut proxy = h2c(&[&api]).start();
+    let mut client = Frames::connect(proxy.front);
+    client.get(1, "/");
+    api.wait_for(1);
+    proxy.signal("TERM");
+    let goodbye = client.wait("a goodbye", |frame| frame.kind == GOAWAY);
+    assert_eq!(goodbye.error(), NO_ERROR);
+    assert_eq!(client.outcome(1), Outcome::Answered(200));
+    assert!(proxy.wait_end(crate::support::wait::BOUND).success());
+}
+
+#[test]
+fn idle_connection_is_told_to_end() {
+    let api = Instance::named("a");
+    let proxy = h2c(&[&api]).listener("keep_alive_timeout", "\"200ms\"").start();
+    let mut client = Frames::connect(proxy.front);
+    client.get(1, "/");
+    assert_eq!(client.outcome(1), Outcome::Answered(200));
+    assert_eq!(client.end(), Some(NO_ERROR));
+}
+
+#[test]
+fn connection_of_a_listener_that_a_reload_removes_ends_after_its_requests() {
+    let api = Instance::named("a").slow(millis(300));
+    let config = h2c(&[&api]);
+    let proxy = config.clone().start();
+    let mut client = Frames::connect(proxy.front);
+    client.get(1, "/");
+    api.wait_for(1);
+    let elsewhere = crate::support::ports::free();
+    let moved = config.listener("name", "\"other\"").listener("bind", format!("\"{elsewhere}\""));
+    assert_eq!(proxy.reload(&moved).status(), 200);
+    let goodbye = client.wait("a goodbye", |frame| frame.kind == GOAWAY);
+    assert_eq!(goodbye.error(), NO_ERROR);
+    assert_eq!(client.outcome(1), Outcome::Answered(200));
+}
+
+#[test]
+fn receiver_that_opens_no_window_is_given_up_and_holds_little() {
+    let api = Instance::named("a").serving(|exchange| {
+        exchange.write("HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n")?;
+        let part = vec![b'x'; 100_000];
+        while exchange.write(&part).is_ok() {}
+        Ok(Then::Close)
+    });
+    let proxy = h2c(&[&api]).listener("response_write_timeout", "\"1s\"").start();
+    let before = proxy.memory_kib();
+    // SETTINGS_INITIAL_WINDOW_SIZE
+    let mut client = Frames::connect_with(proxy.front, &[(4, 0)]);
+    for number in 0..20 {
+        client.get(number * 2 + 1, "/");
+    }
+    api.wait_for(20);
+    let reset = client.wait("a reset", |frame| frame.kind == RST_STREAM);
+    assert_ne!(reset.error(), NO_ERROR);
+    assert_eq!(proxy.wait_access("/")["cause"], "client_too_slow");
+    assert!(proxy.memory_kib() < before + 8 * 1024, "20 stalled answers");
+}
+
+#[test]
+fn without_h2c_the_preface_is_no_request() {
+    let api = Instance::named("a");
+    let proxy: Proxy = Config::of(&[&api]).start();
+    let mut client = proxy.connect();
+    client.send(PREFACE);
+    assert_eq!(client.response().status(), 505);
+    eventually("nothing reached the instance", || (api.count() == 0).then_some(()));
+}

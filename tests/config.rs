@@ -184,10 +184,18 @@ fn what_is_not_written_has_its_default_and_what_is_zero_is_no_limit() {
 #[test]
 fn doubtful_configurations_are_accepted_with_a_warning() {
     let with = |more: &str| format!("{MINIMAL}{more}");
+    let tls = |files: &str| {
+        MINIMAL.replace("[pool.api]", &format!("[listener.tls]\ncertificates = [{{ {files} }}]\n\n[pool.api]"))
+    };
     for (text, expected) in [
         (with("[pool.api.probe]\ninterval = \"30s\"\n"), "an instance that hangs is ejected after 101s"),
         (with("[runtime]\nconnections_max = 100\n"), "listener `127.0.0.1:8080` allows 20000 connections"),
         (with("[pool.api.retry]\nbudget_percent = 0\nbudget_min = 0\n"), "without a budget nothing is tried again"),
+        (tls("certificate = \"expired.pem\", key = \"example.com.key\""), "`expired.pem`: the certificate"),
+        (
+            tls("certificate = \"example.com.pem\", key = \"exposed/example.com.key\""),
+            "`exposed/example.com.key` holds secrets, and others than its owner can read it",
+        ),
         (with("[admin]\ntoken = \"short\"\n"), "the admin token is shorter than 16 characters"),
         (with("[pool.b]\ninstances = [\"127.0.0.1:1\"]\n[[route]]\npool = \"api\"\n"), "no route leads to pool `b`"),
         (MINIMAL.replace("9001", "8080"), "`127.0.0.1:8080` is an address of this proxy itself"),

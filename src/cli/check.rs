@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use super::show::{count, seconds};
 use super::{complain, print};
@@ -10,6 +11,9 @@ use crate::config::load;
 use crate::config::model::Config;
 use crate::config::problem::Listing;
 use crate::health::detection_time;
+use crate::tls::certificate::{About, date};
+use crate::tls::expiry::{Notices, Stage};
+use crate::tls::material::Material;
 
 /// What a warning means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +38,12 @@ pub(super) fn check(files: &[PathBuf], strictness: Strictness) -> ExitCode {
                     code = ExitCode::FAILURE;
                     continue;
                 }
+                let now = SystemTime::now();
+                for warning in expiring(&loaded.material, now) {
+                    complain(&warning);
+                }
                 print(&summary(file, &loaded.config));
+                print(&certificates(&loaded.config, &loaded.material, now));
             }
             Err(rejected) => {
                 complain(&rejected.to_string());
@@ -67,4 +76,53 @@ fn summary(file: &Path, config: &Config) -> String {
         );
     }
     text
+}
+
+/// A line for each certificate that clients see: where, for which names, until when.
+fn certificates(config: &Config, material: &Material, now: SystemTime) -> String {
+    let mut text = String::new();
+    for listener in &config.listeners {
+        let files = listener.tls.iter().flat_map(|tls| &tls.certificates);
+        for (files, certificate) in files.filter_map(|files| Some((files, material.certificate(files)?))) {
+            let About { names, not_after, .. } = &certificate.about;
+            let _infallible = writeln!(
+                text,
+                "listener {}: certificate {} for {}, until {} ({})",
+                listener.name,
+                files.certificate.written,
+                shown(names),
+                date(*not_after),
+                left(*not_after, now)
+            );
+        }
+    }
+    text
+}
+
+/// Certificates that expire soon. What has expired already is among the warnings of the configuration.
+fn expiring(material: &Material, now: SystemTime) -> Vec<String> {
+    let due = Notices::default().due(material, now);
+    let soon = due.iter().filter(|notice| notice.stage != Stage::Expired);
+    soon.map(|notice| {
+        let (path, left) = (notice.path.display(), left(notice.not_after, now));
+        format!("warning: the certificate in `{path}` expires on {} ({left})", date(notice.not_after))
+    })
+    .collect()
+}
+
+/// The first names; some certificates have a hundred.
+fn shown(names: &[String]) -> String {
+    const SHOWN_MAX: usize = 5;
+    match names.len() {
+        0 => "no name, which no client accepts".to_owned(),
+        count if count > SHOWN_MAX => format!("{} and {} more", names[..SHOWN_MAX].join(", "), count - SHOWN_MAX),
+        _ => names.join(", "),
+    }
+}
+
+fn left(not_after: SystemTime, now: SystemTime) -> String {
+    match not_after.duration_since(now) {
+        Ok(left) => format!("{} left", count((left.as_secs() / 86_400) as usize, "day")),
+        Err(_) => "expired".to_owned(),
+    }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tracing::Level;
 
 use crate::cause::Cause;
+use crate::tls::session::{self, Session};
 
 /// The target of access events.
 pub const TARGET: &str = "access";
@@ -49,6 +50,8 @@ pub struct AccessRecord<'a> {
     pub bytes_out: u64,
     /// The peer of the connection.
     pub client: SocketAddr,
+    /// What TLS agreed on with it; `None`: it came without.
+    pub tls: Option<Session<'a>>,
     /// From the first byte of the head to its last.
     pub headers: Duration,
     /// Waiting for an eligible instance.
@@ -88,6 +91,9 @@ pub fn log(record: &AccessRecord<'_>) {
         bytes_in = record.bytes_in,
         bytes_out = record.bytes_out,
         client = %record.client,
+        tls_version = record.tls.map(|tls| session::VERSIONS[tls.version]),
+        tls_cipher = record.tls.map(|tls| tls.cipher),
+        sni = record.tls.and_then(|tls| tls.name),
         headers = record.headers.as_secs_f64(),
         queue = record.queue.map(|time| time.as_secs_f64()),
         connect = record.connect.map(|time| time.as_secs_f64()),

@@ -86,6 +86,7 @@ impl Exchange<'_> {
             bytes_in: record.bytes_in,
             bytes_out: record.bytes_out,
             client: self.address,
+            tls: self.stream.session(),
             headers: record.headers,
             queue: sent.then_some(record.trail.queue),
             connect: sent.then_some(record.trail.connect),

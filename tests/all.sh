@@ -51,6 +51,7 @@ missing=() wanted=()
 needs nginx nginx-light with_nginx
 needs promtool prometheus with_promtool
 needs curl curl with_curl
+needs openssl openssl with_openssl
 install
 for want in "${wanted[@]}"; do
     read -r command package module <<<"$want"

@@ -285,7 +285,7 @@ fn every_key_of_the_reference_tells_meaning_range_and_default_as_the_code_has_th
         match &key.default {
             Some(default) if *default != reference.value => complain(format!("has another default, {default}")),
             Some(_) if reference.commented_out && !reference.section_out => {
-                complain("has a default and is commented out".to_owned())
+                complain("has a default and is commented out".to_owned());
             }
             None if !reference.commented_out && !reference.comment.contains("Required") => {
                 complain("has no default and is neither commented out nor `Required`".to_owned());

@@ -260,7 +260,9 @@ fn word<'w>(entry: &Entry<'_>, words: &[&'w str], problems: &mut Problems<'_>) -
     };
     let found = words.iter().find(|word| *word == text);
     if found.is_none() {
-        let hint = match nearest(text, words.iter().copied()) {
+        // Numbers of versions are all alike.
+        let near = nearest(text, words.iter().copied()).filter(|near| near.chars().any(char::is_alphabetic));
+        let hint = match near {
             Some(near) => format!("did you mean `\"{near}\"`?"),
             None => one_of,
         };

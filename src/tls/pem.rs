@@ -11,7 +11,7 @@ use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKey
 
 /// A file that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{}`{}: {fault}", path.display(), Line(*line))]
+#[error("`{}`{}{}{fault}", path.display(), Line(*line), if fault.is_of_the_file() { " " } else { ": " })]
 pub struct FileError {
     /// The file.
     pub path: PathBuf,
@@ -99,6 +99,11 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// Whether its text says what the file as a whole is or has.
+    fn is_of_the_file(&self) -> bool {
+        matches!(self, Self::Unreadable(_) | Self::Empty | Self::NotPem | Self::Missing { .. })
+    }
+
     /// A section whose bytes somebody else could not use.
     pub(super) fn unusable(what: &'static str, why: &dyn fmt::Display) -> Self {
         Self::Unusable { what, why: why.to_string() }

@@ -1,7 +1,7 @@
 //! Session tickets: what lets a client come back without a full handshake (RFC 5077, RFC 8446 section 4.6.1).
 //!
 //! A ticket is the session itself, encrypted for us and kept by the client, so nodes that share their keys resume each
-//! other's sessions. Keys come from a file, as nginx and HAProxy have it (the first one encrypts, all decrypt), or are
+//! other's sessions. Keys come from a file, as nginx and `HAProxy` have it (the first one encrypts, all decrypt), or are
 //! random and change by themselves. A key of a file is 16 bytes of name and 64 of secret; the secret goes through HKDF to
 //! AES-256-GCM-SIV, which forgives a repeated nonce: two nodes draw theirs at random under one key for months.
 //! The time of issue is inside, so that a ticket dies on time though its key lives on.
@@ -21,7 +21,7 @@ use rustls::server::ProducesTickets;
 use super::certificate::Digest;
 use super::pem::{Fault, FileError};
 
-/// A key in a file, as nginx and HAProxy have it for AES-256.
+/// A key in a file, as nginx and `HAProxy` have it for AES-256.
 const KEY_BYTES: usize = 80;
 const NAME_BYTES: usize = 16;
 /// Seconds since 1970.

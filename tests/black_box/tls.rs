@@ -1,10 +1,13 @@
 //! Clients are served over TLS: the right certificate, the agreed version and protocol, and an answer to everybody who
 //! cannot be served.
 
+use std::io::ErrorKind;
+
 use rustls::version::{TLS12, TLS13};
 use rustls::{NamedGroup, ProtocolVersion};
 
 use crate::support::folder::Folder;
+use crate::support::instance::Then;
 use crate::support::tls::{Authority, der};
 use crate::support::{Config, Instance, Proxy, eventually};
 
@@ -169,4 +172,95 @@ fn what_is_neither_tls_nor_http_ends_the_connection_and_is_counted() {
     client.send([0; 64]);
     assert!(client.wire.read_to_end().is_ok_and(|alert| alert.first() == Some(&21)), "an alert");
     setup.failures("malformed", 1);
+}
+
+#[test]
+fn the_end_of_a_connection_is_said_in_tls_and_a_response_that_is_cut_off_has_none() {
+    let setup = start(&[]);
+    let mut client = setup.authority.client().connect(setup.proxy.front);
+    client.send("GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+    assert_eq!(client.response().status(), 200);
+    // rustls takes an end without `close_notify` for an error.
+    assert_eq!(client.wire.read_to_end().expect("an orderly end"), b"");
+
+    setup.instance.serve(|exchange| {
+        exchange.write("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nbeginning")?;
+        Ok(Then::Reset)
+    });
+    let mut client = setup.authority.client().connect(setup.proxy.front);
+    client.send("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\n\r\n");
+    let error = client.wire.read_to_end().expect_err("the response is not whole");
+    assert!(matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof), "{error}");
+}
+
+#[test]
+fn an_idle_connection_ends_in_order() {
+    let (authority, folder) = (Authority::new(), Folder::new());
+    let files = authority.issue(&["localhost"]).write(&folder, "localhost");
+    let instance = Instance::named("a");
+    let config = Config::of(&[&instance]).listener("keep_alive_timeout", "\"200ms\"");
+    let proxy = config.set("listener.tls", "certificates", format!("[{files}]")).start();
+    let mut client = authority.client().connect(proxy.front);
+    assert_eq!(client.get("/").status(), 200);
+    assert_eq!(client.wire.read_to_end().expect("an orderly end"), b"");
+}
+
+#[test]
+fn a_client_that_ends_its_sending_side_still_gets_its_answer() {
+    let setup = start(&[]);
+    let mut client = setup.authority.client().connect(setup.proxy.front);
+    client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
+    client.wire.half_close().unwrap();
+    assert_eq!(client.response().status(), 200);
+    assert_eq!(client.wire.read_to_end().expect("an orderly end"), b"");
+}
+
+#[test]
+fn large_bodies_pass_unchanged_in_both_directions() {
+    let setup = start(&[]);
+    setup.instance.serve(|exchange| {
+        let body = exchange.read_body()?;
+        exchange.write(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len()))?;
+        exchange.write(body)?;
+        Ok(Then::KeepAlive)
+    });
+    let body: Vec<u8> = (0..3_000_000_u32).map(|index| (index * 7 + index / 251) as u8).collect();
+    let mut client = setup.authority.client().connect(setup.proxy.front);
+    for size in [0, 1, 16_384, 16_385, 70_000, body.len()] {
+        client.send(format!("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: {size}\r\n\r\n"));
+        client.send(&body[..size]);
+        assert!(client.response().body == body[..size], "{size} bytes");
+    }
+}
+
+#[test]
+fn pipelined_requests_in_one_record_are_all_answered() {
+    let setup = start(&[]);
+    let mut client = setup.authority.client().connect(setup.proxy.front);
+    client.send("GET /1 HTTP/1.1\r\nHost: test\r\n\r\n".repeat(200));
+    for _ in 0..200 {
+        assert_eq!(client.response().status(), 200);
+    }
+}
+
+#[test]
+fn the_access_log_tells_version_cipher_and_name() {
+    let setup = start(&[]);
+    assert_eq!(setup.authority.client().connect(setup.proxy.front).get("/told").status(), 200);
+    let line = setup.proxy.wait_access("/told");
+    assert_eq!(line["tls_version"], "1.3");
+    assert!(line["tls_cipher"].as_str().is_some_and(|cipher| cipher.starts_with("TLS_")), "{line}");
+    assert_eq!(line["sni"], "localhost");
+}
+
+#[test]
+fn a_connection_that_is_served_when_a_drain_begins_finishes_its_request() {
+    let setup = start(&[]);
+    let mut client = setup.authority.client().connect(setup.proxy.front);
+    assert_eq!(client.get("/").status(), 200);
+    client.send("GET / HTTP/1.1\r\n");
+    setup.proxy.signal("TERM");
+    client.send("Host: test\r\n\r\n");
+    assert_eq!(client.response().status(), 200);
+    assert_eq!(client.wire.read_to_end().expect("an orderly end"), b"");
 }

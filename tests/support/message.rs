@@ -115,9 +115,10 @@ fn ended(what: &str) -> io::Error {
 }
 
 /// What bytes go through.
-pub(crate) trait Stream: Read + Write + Send {}
-
-impl<S: Read + Write + Send> Stream for S {}
+pub(crate) trait Stream: Read + Write + Send {
+    /// Says that no more follows.
+    fn end_sending(&mut self) -> io::Result<()>;
+}
 
 /// One end of a connection: bytes out as they are, messages in.
 pub(crate) struct Wire {
@@ -161,7 +162,10 @@ impl Wire {
     }
 
     /// Ends the sending side.
-    pub(crate) fn half_close(&self) -> io::Result<()> {
+    pub(crate) fn half_close(&mut self) -> io::Result<()> {
+        if let Some(above) = &mut self.above {
+            above.end_sending()?;
+        }
         self.stream.shutdown(Shutdown::Write)
     }
 

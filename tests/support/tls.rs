@@ -10,7 +10,7 @@ use rustls::{ClientConfig, ClientConnection, HandshakeKind, ProtocolVersion, Roo
 
 use super::Client;
 use super::folder::Folder;
-use super::message::Wire;
+use super::message::{Stream, Wire};
 use super::wait::{BOUND, seconds};
 
 /// An authority that issues certificates.
@@ -201,7 +201,7 @@ impl TlsClient {
         let agreed = Agreed {
             version: conn.protocol_version().unwrap(),
             kind: conn.handshake_kind().unwrap(),
-            group: conn.negotiated_key_exchange_group().map(|group| group.name()),
+            group: conn.negotiated_key_exchange_group().map(rustls::crypto::SupportedKxGroup::name),
             alpn: conn.alpn_protocol().map(|id| String::from_utf8_lossy(id).into_owned()),
             certificate: conn.peer_certificates().unwrap()[0].to_vec(),
         };
@@ -211,7 +211,7 @@ impl TlsClient {
     }
 }
 
-/// Says so when it ends in order.
+/// A session on its socket.
 struct Tls(StreamOwned<ClientConnection, TcpStream>);
 
 impl Read for Tls {
@@ -226,6 +226,13 @@ impl Write for Tls {
     }
 
     fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+impl Stream for Tls {
+    fn end_sending(&mut self) -> io::Result<()> {
+        self.0.conn.send_close_notify();
         self.0.flush()
     }
 }

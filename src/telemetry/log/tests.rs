@@ -221,6 +221,7 @@ fn access_record() -> AccessRecord<'static> {
         bytes_in: 0,
         bytes_out: 312,
         client: ([192, 0, 2, 1], 4711).into(),
+        tls: None,
         headers: Duration::from_micros(120),
         queue: Some(Duration::from_millis(1500)),
         connect: None,

@@ -27,8 +27,8 @@ use crate::snapshot::ListenerView;
 use crate::tls::failure::Failure;
 use crate::tls::server::{HandshakeError, Server};
 use crate::wire::Wire;
+use crate::worker::Worker;
 use crate::worker::alarm::{Alarm, Awaits, Ring};
-use crate::worker::{View, Worker};
 
 /// Bytes that are read and dropped at most after an early answer. Much, because it is `lingering_timeout` that limits it
 /// for nearly all: a client that is reset while it sends may never see why.
@@ -109,9 +109,10 @@ impl Origin {
         Self { address, peer, listener, scheme, place: (0, None) }
     }
 
-    /// Finds the listener in `view`; what depends on its settings is made anew where they may have changed.
-    pub fn refresh(&mut self, view: &View) -> Presence {
-        if self.place.0 != view.generation {
+    /// Finds the listener in the present snapshot; what depends on its settings is made anew where they may have changed.
+    pub fn refresh(&mut self, worker: &Worker) -> Presence {
+        if self.place.0 != worker.generation() {
+            let view = worker.view();
             let name = &self.listener.settings.name;
             let at = view.listeners.iter().position(|listener| listener.settings.name == *name);
             self.place = (view.generation, at);
@@ -249,7 +250,7 @@ async fn first_byte(worker: &Worker, client: &mut Client, alarm: &Alarm) -> bool
     };
     let (mut leave, mut end) = (None, None);
     loop {
-        let listed = match client.origin.refresh(&worker.view()) {
+        let listed = match client.origin.refresh(worker) {
             Presence::Listed => wait_until,
             Presence::Gone => wait_until.min(*leave.get_or_insert(alarm.now() + LEAVING_TIME)),
         };

@@ -117,6 +117,18 @@ struct Memory {
     reason: Option<RetryReason>,
 }
 
+impl Memory {
+    /// Why the request goes nowhere: where instances were tried, what they did says more than that there is no other.
+    fn why(&self, none: NoInstance) -> ForwardError {
+        self.last.unwrap_or_else(|| match none {
+            NoInstance::NoneEligible | NoInstance::AllTried => Cause::NoEligibleInstance.into(),
+            NoInstance::AtLimit => Cause::Overload.into(),
+            NoInstance::QueueFull => Cause::QueueFull.into(),
+            NoInstance::QueueTimeout => Cause::QueueTimeout.into(),
+        })
+    }
+}
+
 /// Brings `request` to an instance of `pool`, and its response head back.
 ///
 /// # Errors
@@ -147,16 +159,33 @@ pub async fn forward<'a>(
     };
     let mut permit = None;
     loop {
-        let picked = pick(worker, pool, request, &memory, trail);
-        let Picked { member, guard } = unless_left(client, alarm, body, picked).await??;
+        // Waits are boxed: they are rare, and would be a part of every request in progress.
+        let picked = if let Some(picked) = pool.pick_at_once(&worker.turn, &memory.tried, memory.repeat) {
+            picked
+        } else {
+            let asked_at = Instant::now();
+            let until = request.begun + pool.settings.queue_wait;
+            let place = pool.pick_or_wait(&worker.turn, &memory.tried, memory.repeat, until);
+            let picked = unless_left(client, alarm, body, Box::pin(place)).await?;
+            trail.queue += asked_at.elapsed();
+            picked
+        };
+        let Picked { member, guard } = picked.map_err(|none| memory.why(none))?;
         trail.member = Some(member);
         trail.attempts += 1;
         let instance = guard.instance();
         let shard = instance.stats.of(worker.id);
         let picked_at = if trail.attempts == 1 && trail.queue.is_zero() { request.whole } else { Instant::now() };
         alarm.attempt(Some(instance));
-        let connected = connection(worker, alarm, pool, member, request.method, memory.fresh, picked_at);
-        let mut connection = match unless_left(client, alarm, body, connected).await? {
+        let kept = if memory.fresh { None } else { kept(worker, pool, member, request.method, picked_at) };
+        let connected = if let Some(connection) = kept {
+            Ok(connection)
+        } else {
+            let timeout = pool.settings.connection.connect_timeout;
+            let made = connect(instance, member.dialer.as_ref(), worker.id, alarm, timeout);
+            unless_left(client, alarm, body, Box::pin(made)).await?
+        };
+        let mut connection = match connected {
             Ok(connection) => connection,
             Err(error) => {
                 alarm.attempt(None);
@@ -237,7 +266,7 @@ pub async fn forward<'a>(
         if !matches!(again, Again::Free(_)) {
             let allowed = || retry::budget(pool.in_flight(), settings.budget_percent, settings.budget_min);
             let until = deadline.min(Instant::now() + settings.budget_wait);
-            permit = unless_left(client, alarm, body, pool.shared.wait_retry(allowed, until)).await?;
+            permit = unless_left(client, alarm, body, Box::pin(pool.shared.wait_retry(allowed, until))).await?;
             if permit.is_none() {
                 count(pool, worker, Some(reason), RetryOutcome::Refused);
                 return Err(ForwardError { cause: Cause::RetryBudgetExhausted, ..cause.into() });
@@ -269,55 +298,11 @@ async fn unless_left<T>(
     .await
 }
 
-async fn pick<'a>(
-    worker: &Worker,
-    pool: &'a Pool,
-    request: &Request<'_>,
-    memory: &Memory,
-    trail: &mut Trail<'_>,
-) -> Result<Picked<'a>, ForwardError> {
-    let queues = !pool.settings.queue_wait.is_zero();
-    let picked = if queues {
-        let asked_at = Instant::now();
-        let until = request.begun + pool.settings.queue_wait;
-        let picked = pool.pick_or_wait(&worker.turn, &memory.tried, memory.repeat, until).await;
-        trail.queue += asked_at.elapsed();
-        picked
-    } else {
-        pool.pick(&worker.turn, &memory.tried, memory.repeat)
-    };
-    picked.map_err(|none| {
-        // Where instances were tried, what they did says more than that there is no other.
-        memory.last.unwrap_or_else(|| match none {
-            NoInstance::NoneEligible | NoInstance::AllTried => Cause::NoEligibleInstance.into(),
-            NoInstance::AtLimit => Cause::Overload.into(),
-            NoInstance::QueueFull => Cause::QueueFull.into(),
-            NoInstance::QueueTimeout => Cause::QueueTimeout.into(),
-        })
-    })
-}
-
-/// A kept connection, or a new one. What must not be repeated takes a kept one only if that was in use just now: then it
-/// is most unlikely that the instance is about to close it.
-async fn connection(
-    worker: &Worker,
-    alarm: &Alarm,
-    pool: &Pool,
-    member: &Member,
-    method: Method,
-    fresh: bool,
-    now: Instant,
-) -> Result<Connection, ConnectError> {
-    let settings = &pool.settings.connection;
-    let (instance, dialer) = (&member.instance, member.dialer.as_ref());
-    if !fresh {
-        let idle_max = (!method.is_idempotent()).then_some(settings.unsafe_reuse_max);
-        let kept = worker.idle.borrow_mut().take(instance.id, dialer, idle_max, now);
-        if let Some(connection) = kept {
-            return Ok(connection);
-        }
-    }
-    connect(instance, dialer, worker.id, alarm, settings.connect_timeout).await
+/// A kept connection, if there is one. What must not be repeated takes one only if that was in use just now: then it is
+/// most unlikely that the instance is about to close it.
+fn kept(worker: &Worker, pool: &Pool, member: &Member, method: Method, now: Instant) -> Option<Connection> {
+    let idle_max = (!method.is_idempotent()).then_some(pool.settings.connection.unsafe_reuse_max);
+    worker.idle.borrow_mut().take(member.instance.id, member.dialer.as_ref(), idle_max, now)
 }
 
 fn head_for(worker: &Worker, pool: &Pool, member: &Member, request: &Request<'_>) -> Vec<u8> {

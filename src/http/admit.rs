@@ -133,7 +133,7 @@ fn check_size(body: BodyLength, listener: &Listener) -> Result<(), Refusal> {
 #[inline]
 fn host_and_target(head: &Head, method: Method) -> Result<(Span, Span, target::Target), Refusal> {
     let field = match head.first_span(Name::Host) {
-        Some(field) if head.all(Name::Host).nth(1).is_none() => Some(field),
+        Some(field) if head.has_once(Name::Host) => Some(field),
         Some(_) => return Err(Refusal::bad_request("Host is there twice")),
         None if head.version() != Version::Http10 => return Err(Refusal::bad_request("Host is missing")),
         None => None,

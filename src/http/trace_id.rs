@@ -99,12 +99,7 @@ const REQUEST_ID_BYTES_MAX: usize = 128;
 /// The value of a field that stands there once.
 #[inline]
 fn single(head: &Head, name: Name) -> Option<&[u8]> {
-    if !head.has(name) {
-        return None;
-    }
-    let mut all = head.all(name);
-    let first = all.next()?;
-    all.next().is_none().then_some(first)
+    if head.has_once(name) { head.first(name) } else { None }
 }
 
 /// `version-traceid-parentid-flags`, 2, 32, 16 and 2 lower-case digits. Later versions may have more after another `-`

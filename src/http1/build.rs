@@ -6,7 +6,7 @@
 
 use super::field::Field;
 use super::head::{ConnectionOptions, Head, HeadError, HeadStorage, Method, Span, Version};
-use super::name::{Name, NameSet};
+use super::name::{Name, Names};
 use super::start_line::{StartLine, is_visible_ascii};
 use super::write::CRLF;
 
@@ -17,7 +17,7 @@ pub struct HeadBuilder {
     storage: HeadStorage,
     line: StartLine,
     fields_start: u32,
-    seen: NameSet,
+    names: Names,
 }
 
 impl HeadBuilder {
@@ -53,7 +53,7 @@ impl HeadBuilder {
     fn after(mut storage: HeadStorage, bytes: Vec<u8>, line: StartLine) -> Self {
         storage.clear();
         let fields_start = bytes.len() as u32;
-        Self { bytes, storage, line, fields_start, seen: NameSet::EMPTY }
+        Self { bytes, storage, line, fields_start, names: Names::default() }
     }
 
     /// Appends a field line. `name` is a token.
@@ -67,7 +67,7 @@ impl HeadBuilder {
         self.bytes.extend_from_slice(b": ");
         let value = append(&mut self.bytes, value);
         self.bytes.extend_from_slice(CRLF);
-        self.seen.insert(recognised);
+        self.names.note(recognised);
         self.storage.push(Field { start, name_end, value, name: recognised, removed: false });
         Ok(())
     }
@@ -96,8 +96,8 @@ impl HeadBuilder {
     #[must_use]
     pub fn finish(mut self, version: Version) -> Head {
         self.bytes.extend_from_slice(CRLF);
-        let connection = ConnectionOptions::of(&self.bytes, self.storage.fields(), self.seen);
-        Head::assemble(self.bytes, self.storage, self.line, version, self.fields_start, self.seen, connection)
+        let connection = ConnectionOptions::of(&self.bytes, self.storage.fields(), self.names.seen);
+        Head::assemble(self.bytes, self.storage, self.line, version, self.fields_start, self.names, connection)
     }
 }
 

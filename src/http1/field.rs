@@ -6,7 +6,7 @@
 use httparse::{EMPTY_HEADER, Header, Status};
 
 use super::head::{HeadError, Span};
-use super::name::{Name, NameSet};
+use super::name::{Name, NameSet, Names};
 
 /// One field line of a head.
 #[derive(Debug, Clone, Copy)]
@@ -54,11 +54,11 @@ pub(super) fn parse_fields(
     fields_start: usize,
     fields_max: usize,
     fields: &mut Vec<Field>,
-) -> Result<(usize, NameSet, ConnectionOptions), HeadError> {
+) -> Result<(usize, Names, ConnectionOptions), HeadError> {
     let lines = &bytes[fields_start..];
     let mut usual = [EMPTY_HEADER; FIELDS_USUAL];
     let allowed = fields_max.min(FIELDS_USUAL);
-    let (length, seen) = match httparse::parse_headers(lines, &mut usual[..allowed]) {
+    let (length, names) = match httparse::parse_headers(lines, &mut usual[..allowed]) {
         Err(httparse::Error::TooManyHeaders) if fields_max > FIELDS_USUAL => {
             // A field takes four bytes at least.
             let mut slots = vec![EMPTY_HEADER; fields_max.min(lines.len() / 4)];
@@ -66,8 +66,8 @@ pub(super) fn parse_fields(
         }
         parsed => note_fields(bytes, parsed, fields)?,
     };
-    let connection = ConnectionOptions::of(bytes, fields, seen);
-    Ok((fields_start + length, seen, connection))
+    let connection = ConnectionOptions::of(bytes, fields, names.seen);
+    Ok((fields_start + length, names, connection))
 }
 
 /// Notes what httparse found. Returns the length of all lines, and which names are there.
@@ -76,7 +76,7 @@ fn note_fields(
     bytes: &[u8],
     parsed: httparse::Result<(usize, &[Header<'_>])>,
     fields: &mut Vec<Field>,
-) -> Result<(usize, NameSet), HeadError> {
+) -> Result<(usize, Names), HeadError> {
     let (length, parsed) = match parsed {
         Ok(Status::Complete(parsed)) => parsed,
         Err(httparse::Error::TooManyHeaders) => return Err(HeadError::TooManyFields),
@@ -84,12 +84,12 @@ fn note_fields(
     };
     let base = bytes.as_ptr() as usize;
     let offset = |part: &[u8]| part.as_ptr() as usize - base;
-    let mut seen = NameSet::EMPTY;
+    let mut names = Names::default();
     let mut lines_end_well = true;
     fields.extend(parsed.iter().map(|header| {
         let (start, value) = (offset(header.name.as_bytes()), offset(header.value));
         let name = Name::recognise(header.name.as_bytes());
-        seen.insert(name);
+        names.note(name);
         lines_end_well &= bytes.get(start.wrapping_sub(2)) == Some(&b'\r');
         Field {
             start: start as u32,
@@ -99,7 +99,7 @@ fn note_fields(
             removed: false,
         }
     }));
-    if lines_end_well { Ok((length, seen)) } else { Err(HeadError::BareLineFeed) }
+    if lines_end_well { Ok((length, names)) } else { Err(HeadError::BareLineFeed) }
 }
 
 /// The same response without the white space between names and colons, and where its head ends then: RFC 9112 §5.1 asks

@@ -125,6 +125,11 @@ fn declared_length(head: &Head) -> Result<Option<BodyLength>, FramingError> {
 /// The one `Content-Length`. Equal values in a list or in several fields could be taken as one (RFC 9110 §8.6), but
 /// nothing sound sends them, and passing them on would leave the choice to the next reader.
 fn content_length(head: &Head) -> Result<u64, FramingError> {
+    if head.has_once(Name::ContentLength)
+        && let Some(length) = head.first(Name::ContentLength).and_then(parse_length)
+    {
+        return Ok(length);
+    }
     let mut length = None;
     let mut repeated = false;
     for value in head.all(Name::ContentLength).flat_map(|value| value.split(|byte| *byte == b',')) {

@@ -9,6 +9,7 @@
 
 pub use super::field::{ConnectionOptions, FieldRef, list};
 use super::field::{Field, close_up_names, parse_fields};
+use super::name::Names;
 pub use super::name::{Name, NameSet};
 use super::read::{HeadLimits, HeadScanner};
 pub use super::start_line::{Method, Version};
@@ -86,8 +87,8 @@ struct Parts {
     line: StartLine,
     version: Version,
     fields_start: u32,
-    /// Names of fields that are there and not removed.
-    seen: NameSet,
+    /// Names of fields that are there; of those that are removed, not in `seen` any more.
+    names: Names,
     connection: ConnectionOptions,
     any_removed: bool,
     fields: Vec<Field>,
@@ -225,12 +226,12 @@ impl Head {
         line: StartLine,
         version: Version,
         fields_start: u32,
-        seen: NameSet,
+        names: Names,
         connection: ConnectionOptions,
     ) -> Self {
         parts.end = bytes.len() as u32;
         (parts.bytes, parts.line, parts.version) = (bytes, line, version);
-        (parts.fields_start, parts.seen, parts.connection) = (fields_start, seen, connection);
+        (parts.fields_start, parts.names, parts.connection) = (fields_start, names, connection);
         Self { parts }
     }
 
@@ -274,7 +275,7 @@ impl Parts {
         (self.line, self.version) = kind.start_line(&bytes[..line_end], start)?;
         let fields_start = line_end + CRLF.len();
         let end;
-        (end, self.seen, self.connection) = parse_fields(bytes, fields_start, fields_max, &mut self.fields)?;
+        (end, self.names, self.connection) = parse_fields(bytes, fields_start, fields_max, &mut self.fields)?;
         (self.fields_start, self.end) = (fields_start as u32, end as u32);
         Ok(end)
     }
@@ -359,14 +360,21 @@ impl Head {
     #[inline]
     #[must_use]
     pub fn has(&self, name: Name) -> bool {
-        self.parts.seen.contains(name)
+        self.parts.names.seen.contains(name)
     }
 
     /// Whether a field of one of these names is there.
     #[inline]
     #[must_use]
     pub fn has_any(&self, names: NameSet) -> bool {
-        self.parts.seen.intersects(names)
+        self.parts.names.seen.intersects(names)
+    }
+
+    /// Whether just one field of this name came, and is still there.
+    #[inline]
+    #[must_use]
+    pub fn has_once(&self, name: Name) -> bool {
+        self.has(name) && !self.parts.names.repeated.contains(name)
     }
 
     /// The value of the first field of this name.
@@ -425,7 +433,7 @@ impl Head {
         for field in self.parts.fields.iter_mut().filter(|field| names.contains(field.name)) {
             field.removed = true;
         }
-        self.parts.seen.subtract(names);
+        self.parts.names.seen.subtract(names);
         self.parts.any_removed = true;
     }
 
@@ -436,7 +444,7 @@ impl Head {
         let name = field.name;
         self.parts.any_removed = true;
         if !self.parts.fields.iter().any(|field| field.name == name && !field.removed) {
-            self.parts.seen.remove(name);
+            self.parts.names.seen.remove(name);
         }
     }
 

@@ -147,6 +147,24 @@ impl NameSet {
     }
 }
 
+/// The names of the fields of a head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Names {
+    /// All of them.
+    pub(super) seen: NameSet,
+    /// Those that came more than once.
+    pub(super) repeated: NameSet,
+}
+
+impl Names {
+    #[inline]
+    pub(super) fn note(&mut self, name: Name) {
+        let name = NameSet::of(&[name]);
+        self.repeated.0 |= self.seen.0 & name.0;
+        self.seen.0 |= name.0;
+    }
+}
+
 /// A known name with what a comparison needs: its bytes as words, and in which bits case may differ.
 struct Known {
     name: Name,

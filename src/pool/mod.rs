@@ -174,6 +174,24 @@ impl Pool {
         Err(self.why_none(tried, repeat))
     }
 
+    /// As [`Pool::pick`] for who may have to wait: `None`, if it has to, by [`Pool::pick_or_wait`].
+    #[inline]
+    pub fn pick_at_once(
+        &self,
+        turn: &Turn,
+        tried: &[InstanceId],
+        repeat: Repeat,
+    ) -> Option<Result<Picked<'_>, NoInstance>> {
+        let queues = !self.settings.queue_wait.is_zero();
+        if queues && !self.shared.queue.is_empty() {
+            return None;
+        }
+        match self.pick(turn, tried, repeat) {
+            Err(NoInstance::NoneEligible | NoInstance::AtLimit) if queues => None,
+            done => Some(done),
+        }
+    }
+
     /// As [`Pool::pick`]; where no instance is eligible or below its limit, waits for one in the pool's queue until
     /// `deadline`. Requests are served in the order in which they came: who comes while others wait goes behind them.
     ///
@@ -190,14 +208,10 @@ impl Pool {
         repeat: Repeat,
         deadline: Instant,
     ) -> Result<Picked<'_>, NoInstance> {
-        let queue = &self.shared.queue;
-        if queue.is_empty() || self.settings.queue_wait.is_zero() {
-            match self.pick(turn, tried, repeat) {
-                Err(NoInstance::NoneEligible | NoInstance::AtLimit) if !self.settings.queue_wait.is_zero() => {}
-                done => return done,
-            }
+        if let Some(done) = self.pick_at_once(turn, tried, repeat) {
+            return done;
         }
-        let place = queue.enter(self.settings.queue_max).ok_or(NoInstance::QueueFull)?;
+        let place = self.shared.queue.enter(self.settings.queue_max).ok_or(NoInstance::QueueFull)?;
         let _counted = shared::Queued::new(&self.stats, turn.worker());
         loop {
             if place.is_first() {

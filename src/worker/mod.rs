@@ -261,6 +261,12 @@ impl Worker {
         Rc::clone(&view)
     }
 
+    /// The generation of the snapshot that is published now: whoever has seen it need not look at the view.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.published.generation()
+    }
+
     /// Whether this proxy should get traffic, as a listener's `health_path` tells it.
     #[must_use]
     pub fn readiness(&self) -> Readiness {

@@ -2,7 +2,8 @@
 //!
 //! One async function with a line per step: layers as services would cost 14 % of the whole (boxed) or hide the order in
 //! types (static). Steps that look at the head are pure functions in the files beside this one; `forward` brings the
-//! request to an instance; what comes back goes the same way in reverse. Every request ends in `Record::finish`, with
+//! request to an instance; what comes back goes the same way in reverse. What is rare or waits for long
+//! (answers of our own, bodies in parts, tunnels) is boxed: every request would be larger by its state. Every request ends in `Record::finish`, with
 //! one line of log and one count, whatever happened to it.
 
 mod answers;
@@ -56,7 +57,7 @@ pub async fn serve(worker: &Worker, client: &mut Client, alarm: &Alarm) -> After
     let read = read_head(worker, client, alarm).await;
     client.fresh &= matches!(read, Err(Unread::Blank));
     // Not before the head is whole: a reload may have come while it dripped in, and the request belongs to what holds now.
-    let presence = client.origin.refresh(&worker.view());
+    let presence = client.origin.refresh(worker);
     let stay = presence == Presence::Listed && !worker.draining();
     let Client { stream, origin, ahead, ended, .. } = client;
     let Origin { address, peer, listener, .. } = origin;
@@ -67,7 +68,7 @@ pub async fn serve(worker: &Worker, client: &mut Client, alarm: &Alarm) -> After
         Ok((head, arrival)) => exchange.run(head, arrival).await,
         Err(Unread::Gone) => After::Close,
         Err(Unread::Blank) => After::KeepAlive,
-        Err(Unread::Refused(refusal, begun)) => exchange.refuse_unread(refusal, begun).await,
+        Err(Unread::Refused(refusal, begun)) => Box::pin(exchange.refuse_unread(refusal, begun)).await,
     }
 }
 
@@ -160,7 +161,7 @@ impl<'a> Exchange<'a> {
                 body.recycle(&worker.buffers);
                 after
             }
-            Err(refusal) => self.refuse(&refusal, Some(&head), &mut record).await,
+            Err(refusal) => Box::pin(self.refuse(&refusal, Some(&head), &mut record)).await,
         };
         self.finish(&record, Some(&head));
         worker.buffers.give_head(head);
@@ -179,15 +180,17 @@ impl<'a> Exchange<'a> {
         // What came behind the head: the body's first part, or the next request.
         if let Err(error) = body.begin(head.rest()) {
             let refusal = body_refusal(&error);
-            return self.refuse(&refusal, Some(head), record).await;
+            return Box::pin(self.refuse(&refusal, Some(head), record)).await;
         }
         if settings.health_path.as_deref().is_some_and(|path| path.as_bytes() == head.text(admitted.path)) {
-            return self.answer_health(Asked::of(head, admitted.persistence), body, record).await;
+            return Box::pin(self.answer_health(Asked::of(head, admitted.persistence), body, record)).await;
         }
         match max_forwards::apply(head) {
             Ok(Onward::Forward) => {}
-            Ok(Onward::AnswerHere) => return self.answer_here(head, admitted.persistence, body, record).await,
-            Err(refusal) => return self.refuse(&refusal, Some(head), record).await,
+            Ok(Onward::AnswerHere) => {
+                return Box::pin(self.answer_here(head, admitted.persistence, body, record)).await;
+            }
+            Err(refusal) => return Box::pin(self.refuse(&refusal, Some(head), record)).await,
         }
         // By what the client asked for, before any rewriting.
         let route = self.listener.routes.find(head.text(admitted.host), admitted.path(head));
@@ -197,11 +200,12 @@ impl<'a> Exchange<'a> {
             && route.is_none_or(|route| !route.named_here)
         {
             record.route = route.map(|route| &**route);
-            return self.redirect(redirect, head, admitted, body, record).await;
+            return Box::pin(self.redirect(redirect, head, admitted, body, record)).await;
         }
         let Some(route) = route else {
             let refusal = Refusal { cause: Cause::NoRoute, status: 404, detail: "no route for this host and path" };
-            return self.rescue(&refusal, None, Asked::of(head, admitted.persistence), body, &[], record).await;
+            return Box::pin(self.rescue(&refusal, None, Asked::of(head, admitted.persistence), body, &[], record))
+                .await;
         };
         record.route = Some(route);
         let upgrade = admitted.upgrade.map(|span| head.text(span).to_vec());
@@ -214,7 +218,7 @@ impl<'a> Exchange<'a> {
         imitation::drop_all(head);
         forwarded::apply(head, &mut self.peer.borrow_mut(), admitted);
         if let Err(refusal) = via::request(head) {
-            return self.refuse(&refusal, Some(head), record).await;
+            return Box::pin(self.refuse(&refusal, Some(head), record)).await;
         }
         self.forward(head, admitted, upgrade.as_deref(), route, body, record).await
     }
@@ -280,7 +284,7 @@ impl<'a> Exchange<'a> {
                 let interim = side.interim;
                 let ForwardError { cause, status_of, .. } = error;
                 let refusal = Refusal { cause, status: rescue::status(status_of), detail: detail(cause) };
-                self.rescue(&refusal, Some(error), asked, body, &interim, record).await
+                Box::pin(self.rescue(&refusal, Some(error), asked, body, &interim, record)).await
             }
         }
     }
@@ -354,19 +358,22 @@ impl<'a> Exchange<'a> {
             member.instance.stats.of(worker.id).errors.of(cause).increment();
             drop((connection, guard));
             let refusal = Refusal { cause, status: rescue::status(cause), detail: detail(cause) };
-            return self.rescue(&refusal, Some(cause.into()), asked, request, &interim, record).await;
+            return Box::pin(self.rescue(&refusal, Some(cause.into()), asked, request, &interim, record)).await;
         }
         response.head(out);
         if ends_by_close {
             end_by(self.stream, EndBy::Reset);
         }
         let relayed = if switching {
-            self.tunnel(&mut connection.stream, settings, request, &mut response).await
+            Box::pin(self.tunnel(&mut connection.stream, settings, request, &mut response)).await
+        } else if let Some(relayed) = self.relay_at_once(&mut connection.stream, &mut response).await {
+            relayed
         } else {
-            self.relay(&mut connection.stream, settings, request, &mut response, record.status).await
+            let relay = self.relay(&mut connection.stream, settings, request, &mut response, record.status);
+            Box::pin(relay).await
         };
         record.bytes_out = response.sent();
-        let now = Instant::now();
+        let now = *record.ended.insert(Instant::now());
         let shard = member.instance.stats.of(worker.id);
         shard.responses[status_class(record.status)].increment();
         shard.total.observe(now.saturating_duration_since(picked_at));
@@ -456,5 +463,23 @@ fn extra_lines(encoding: Encoding, stay: bool, version: Version, switching: bool
         (Encoding::Plain, false, _) => b"Connection: close\r\n",
         (Encoding::Chunked, true, _) => b"Transfer-Encoding: chunked\r\n",
         (Encoding::Chunked, false, _) => b"Transfer-Encoding: chunked\r\nConnection: close\r\n",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn future_bytes<A, B, C, F>(_: impl Fn(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// Each request allocates its state and copies it there, so what is rare is boxed. A limit that was set where it stood.
+    #[test]
+    fn a_request_in_progress_is_small() {
+        let bytes = future_bytes(|worker: &'static Worker, client: &'static mut Client, alarm: &'static Alarm| {
+            serve(worker, client, alarm)
+        });
+        assert!(bytes <= 2048, "{bytes}");
     }
 }

@@ -18,6 +18,8 @@ use crate::wire::Wire;
 /// What log and metrics say of a request.
 pub(super) struct Record<'a> {
     pub(super) begun: Instant,
+    /// When its answer was through, where that was looked at: a look at the clock costs as much as a count.
+    pub(super) ended: Option<Instant>,
     pub(super) headers: Duration,
     pub(super) trace_id: TraceId,
     pub(super) route: Option<&'a RouteView>,
@@ -32,6 +34,7 @@ impl Record<'_> {
     pub(super) fn new(begun: Instant, trace_id: TraceId) -> Self {
         Self {
             begun,
+            ended: None,
             headers: Duration::ZERO,
             trace_id,
             route: None,
@@ -48,7 +51,7 @@ impl Exchange<'_> {
     /// One count and, if wanted, one line of log for each request.
     pub(super) fn finish(&self, record: &Record<'_>, head: Option<&Head>) {
         let worker = self.worker;
-        let total = record.begun.elapsed();
+        let total = record.ended.unwrap_or_else(Instant::now) - record.begun;
         let stats = record.route.map_or(&self.listener.unrouted, |route| &route.stats).of(worker.id);
         stats.durations[status_class(record.status)].observe(total);
         stats.request_bytes.add(record.bytes_in);

@@ -18,6 +18,19 @@ use crate::http1::head::Version;
 use crate::wire::Wire;
 
 impl Exchange<'_> {
+    /// Moves what is there of the response. `None`: there is more, for [`Exchange::relay`]; mostly there is not.
+    pub(super) async fn relay_at_once(
+        &mut self,
+        upstream: &mut Wire,
+        response: &mut Pipe,
+    ) -> Option<Result<(), Cause>> {
+        let moved = std::future::poll_fn(|context| match response.poll(context, upstream, self.stream) {
+            Poll::Ready(result) => Poll::Ready(Some(result)),
+            Poll::Pending => Poll::Ready(None),
+        });
+        moved.await.map(|result| result.map_err(|error| response_cause(&error)))
+    }
+
     /// Moves the response to the client, and what is left of the request to the instance. `status` is the response's.
     pub(super) async fn relay(
         &mut self,

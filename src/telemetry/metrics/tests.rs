@@ -110,6 +110,7 @@ fn populated() -> Metrics {
     metrics.certificates([("front".into(), [(Arc::from("a.pem"), not_after)].into())].into());
     let shard = a.stats.of(WorkerId(1));
     shard.responses[1].increment();
+    shard.handshakes[0].increment();
     shard.errors.of(Cause::ConnectRefused).increment();
     shard.first_byte.observe(Duration::from_micros(700));
     shard.connections_open.add(3);
@@ -148,6 +149,7 @@ fn a_scrape_sums_what_all_workers_counted() {
             4_000_000_000.0,
         ),
         (r#"plimsoll_upstream_requests_total{pool="api",instance="a",code="2xx"}"#, 1.0),
+        (r#"plimsoll_upstream_tls_handshakes_total{pool="api",instance="a",kind="full"}"#, 1.0),
         (r#"plimsoll_upstream_errors_total{pool="api",instance="a",cause="connect_refused"}"#, 1.0),
         (r#"plimsoll_upstream_errors_total{pool="api",instance="a",cause="upstream_reset"}"#, 0.0),
         (r#"plimsoll_upstream_connections{pool="api",instance="a",state="active"}"#, 1.0),

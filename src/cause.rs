@@ -44,6 +44,10 @@ pub enum Cause {
     RequestWriteTimeout,
     /// Neither side of an upgraded connection said anything for `upgrade_idle_timeout`.
     UpgradeIdleTimeout,
+    /// An upgraded connection lived for `upgrade_lifetime_max`.
+    UpgradeLifetime,
+    /// The instance of an upgraded connection went down or was removed, and the pool says `on_down = "cut"`.
+    UpgradeCut,
     /// The instance was ejected while the request waited for its response head.
     Ejected,
     /// The request is malformed or ambiguous.
@@ -72,7 +76,7 @@ pub enum Cause {
 
 impl Cause {
     /// Every cause, in the order of the discriminants: index with `cause as usize`.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 32] = [
         Self::NoRoute,
         Self::NoEligibleInstance,
         Self::Draining,
@@ -91,6 +95,8 @@ impl Cause {
         Self::ResponseBodyTimeout,
         Self::RequestWriteTimeout,
         Self::UpgradeIdleTimeout,
+        Self::UpgradeLifetime,
+        Self::UpgradeCut,
         Self::Ejected,
         Self::ClientBadRequest,
         Self::NotImplemented,
@@ -130,6 +136,8 @@ impl Cause {
             Self::ResponseBodyTimeout => "response_body_timeout",
             Self::RequestWriteTimeout => "request_write_timeout",
             Self::UpgradeIdleTimeout => "upgrade_idle_timeout",
+            Self::UpgradeLifetime => "upgrade_lifetime",
+            Self::UpgradeCut => "upgrade_cut",
             Self::Ejected => "ejected",
             Self::ClientBadRequest => "client_bad_request",
             Self::NotImplemented => "not_implemented",

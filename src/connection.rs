@@ -68,8 +68,8 @@ pub struct Client {
     pub ended: bool,
     /// When it was accepted.
     begun: Instant,
-    /// Whether no request has come yet.
-    pub fresh: bool,
+    /// Requests so far.
+    pub requests: u32,
 }
 
 /// Who a client is, and where it came in.
@@ -99,7 +99,19 @@ pub enum Presence {
 impl Client {
     fn new(stream: Wire, address: SocketAddr, listener: Arc<ListenerView>, begun: Instant) -> Self {
         let origin = Origin::new(address, scheme(&stream), listener);
-        Self { stream, origin, ahead: Vec::new(), ended: false, begun, fresh: true }
+        Self { stream, origin, ahead: Vec::new(), ended: false, begun, requests: 0 }
+    }
+
+    /// Whether no request has come yet.
+    fn is_fresh(&self) -> bool {
+        self.requests == 0
+    }
+
+    /// Whether count and age allow further requests.
+    pub fn may_go_on(&self, now: Instant) -> bool {
+        let settings = &self.origin.listener.settings;
+        settings.keep_alive_requests_max.is_none_or(|max| self.requests < max)
+            && settings.connection_age_max.is_none_or(|max| now < self.begun + max)
     }
 }
 
@@ -163,7 +175,7 @@ pub async fn serve(
         if client.ahead.is_empty() && !first_byte(worker, &mut client, alarm).await {
             return Box::pin(close(client, alarm)).await;
         }
-        if client.fresh && client.origin.listener.settings.h2c {
+        if client.is_fresh() && client.origin.listener.settings.h2c {
             match Box::pin(http2::preface::look(&mut client, alarm)).await {
                 Spoken::Http2 => return Box::pin(http2::server::serve(worker, client, alarm)).await,
                 Spoken::Http1 => {}
@@ -243,7 +255,7 @@ async fn first_byte(worker: &Worker, client: &mut Client, alarm: &Alarm) -> bool
     }
     let settings = &client.origin.listener.settings;
     // A new connection was accepted to ask something: until it has, silence does not prolong its time.
-    let wait_until = if client.fresh {
+    let wait_until = if client.is_fresh() {
         client.begun + settings.request_head_timeout
     } else {
         alarm.now() + settings.keep_alive_timeout
@@ -256,13 +268,13 @@ async fn first_byte(worker: &Worker, client: &mut Client, alarm: &Alarm) -> bool
         };
         let deadline = if worker.draining() {
             // Never before looking: a request that has come already is served.
-            let rest = if client.fresh { GREETING_TIME } else { Duration::ZERO };
+            let rest = if client.is_fresh() { GREETING_TIME } else { Duration::ZERO };
             listed.min(*end.get_or_insert(alarm.now() + rest))
         } else {
             listed
         };
+        let awaits = if client.is_fresh() { Awaits::First } else { Awaits::Next };
         let readable = std::future::poll_fn(|context| client.stream.poll_read_ready(context));
-        let awaits = if client.fresh { Awaits::First } else { Awaits::Next };
         match alarm.run_idle(deadline, awaits, readable).await {
             Ok(ready) => return ready.is_ok(),
             Err(Ring::Published) => {}

@@ -261,8 +261,9 @@ macro_rules! settings {
 
 fn listener_settings(listener: &Listener) -> Settings {
     let mut settings = settings!("", listener, Listener {
-        bind, connections_max, backlog, request_head_timeout, request_body_timeout, response_write_timeout,
-        keep_alive_timeout, lingering_timeout, rate_grace, request_fields_max, trusted_proxies, allow_trace, abort_on_close, h2c,
+        bind, connections_max, connections_per_client_max, backlog, request_head_timeout, request_body_timeout,
+        response_write_timeout, keep_alive_timeout, keep_alive_requests_max, connection_age_max, lingering_timeout,
+        rate_grace, request_fields_max, trusted_proxies, allow_trace, abort_on_close, h2c,
         health_path, redirect;
         bytes request_head_bytes_max, request_target_bytes_max;
         without name, request_body_bytes_max, request_body_rate_min, response_rate_min, hsts, tls
@@ -291,7 +292,7 @@ fn route_settings(route: &Route) -> Settings {
 
 fn pool_settings(pool: &Pool) -> Settings {
     let mut settings = settings!("", pool, Pool {
-        balance, host, required, queue_wait, queue_max;
+        balance, host, required, queue_wait, queue_max, on_down;
         bytes;
         without name, instances, probe, connection, retry, evidence, tls
     });
@@ -301,7 +302,7 @@ fn pool_settings(pool: &Pool) -> Settings {
     settings.extend(probe_kind_settings(&pool.probe.kind));
     settings.extend(settings!("connection.", &pool.connection, PoolConnection {
         connect_timeout, response_head_timeout, response_body_timeout, request_write_timeout, idle_timeout, idle_max,
-        unsafe_reuse_max, response_fields_max, upgrade_idle_timeout;
+        unsafe_reuse_max, response_fields_max, upgrade_idle_timeout, upgrade_lifetime_max;
         bytes response_head_bytes_max;
         without
     }));

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use toml::de::{DeTable, DeValue};
 
-use super::model::{Alpn, Balance, LogFormat, LogLevel, Secret, TlsVersion};
+use super::model::{Alpn, Balance, LogFormat, LogLevel, OnDown, Secret, TlsVersion};
 use super::problem::Problems;
 pub use super::read::Key;
 use super::read::{
@@ -50,6 +50,8 @@ section! {
         bind: Option<Vec<Field<String>>> = unset();
         /// Two descriptors each with its instance's connection, and at most 4 KiB each while idle: 80 MiB.
         connections_max: u64 = within(20_000, 1..=MANY);
+        /// Off: whole offices and mobile networks share an address.
+        connections_per_client_max: u64 = zero_or(0, 1..=MANY);
         /// The kernel cuts it to `net.core.somaxconn`, which is 4096 since Linux 5.4.
         backlog: u64 = within(4_096, 1..=65_535);
         /// A head is one packet or a few; who needs longer is not a browser.
@@ -67,6 +69,10 @@ section! {
         /// Longer than the 60 s after which load balancers above drop their idle connections: the side that sends next
         /// should be the one that closes.
         keep_alive_timeout: Duration = within(s(75), ms(100)..=DAY);
+        /// So many cost nothing compared with a new connection, and no connection stays on its worker for good.
+        keep_alive_requests_max: u64 = zero_or(10_000, 1..=MANY);
+        /// As nginx has it: load balancers above and names that move are noticed within an hour.
+        connection_age_max: Duration = zero_or(HOUR, ms(100)..=s(7 * 86_400));
         /// Enough for what is on the way when the answer is sent.
         lingering_timeout: Duration = zero_or(s(2), ms(100)..=s(60));
         /// Four cookies of 4 KiB, a token of 8 KiB, and room.
@@ -159,6 +165,8 @@ section! {
         queue_wait: Duration = zero_or(s(0), ms(1)..=s(300));
         /// At 100 requests a second that is a wait of ten seconds.
         queue_max: u64 = within(1_000, 1..=MANY);
+        /// What was agreed between client and instance goes on as long as both want.
+        on_down: OnDown = default(OnDown::Keep);
         probe: Probe = nested();
         connection: Connection = nested();
         retry: Retry = nested();
@@ -251,6 +259,8 @@ section! {
         response_fields_max: u64 = within(200, 8..=1_000);
         /// Idle `WebSocket`s of services without pings live through a lunch break.
         upgrade_idle_timeout: Duration = within(HOUR, s(1)..=s(7 * 86_400));
+        /// Off: a connection that is in use has a reason to live.
+        upgrade_lifetime_max: Duration = zero_or(s(0), s(1)..=s(30 * 86_400));
     }
 }
 

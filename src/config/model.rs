@@ -136,6 +136,8 @@ pub struct Listener {
     pub bind: Vec<SocketAddr>,
     /// Open client connections at a time; further ones wait in the accept queue.
     pub connections_max: usize,
+    /// Open connections of one client's address (of one /64 for IPv6); `None`: no limit.
+    pub connections_per_client_max: Option<usize>,
     /// Length of the kernel's accept queue, per socket.
     pub backlog: u32,
     /// From the first byte of a request (or from accept) to the end of its head; then 408.
@@ -152,6 +154,10 @@ pub struct Listener {
     pub rate_grace: Duration,
     /// How long a connection may wait for its next request.
     pub keep_alive_timeout: Duration,
+    /// Requests on one connection; the last one's answer closes it. `None`: no limit.
+    pub keep_alive_requests_max: Option<u32>,
+    /// A connection that is older ends with its next answer; `None`: no limit.
+    pub connection_age_max: Option<Duration>,
     /// How long to read and drop what a client still sends after an early answer, so that it sees the answer.
     pub lingering_timeout: Duration,
     /// Request line and fields together; then 431.
@@ -304,6 +310,8 @@ pub struct Pool {
     pub queue_wait: Duration,
     /// How many requests may wait at a time.
     pub queue_max: usize,
+    /// What becomes of upgraded connections to an instance that goes down or is removed.
+    pub on_down: OnDown,
     /// The active check.
     pub probe: Probe,
     /// Connections to instances.
@@ -366,6 +374,15 @@ pub enum Balance {
     RoundRobin,
     /// The less loaded of two random ones.
     RandomOfTwo,
+}
+
+/// What becomes of upgraded connections to an instance that goes down or is removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnDown {
+    /// They go on.
+    Keep,
+    /// They are closed.
+    Cut,
 }
 
 /// The `Host` that instances see.
@@ -451,6 +468,8 @@ pub struct PoolConnection {
     pub response_fields_max: usize,
     /// The longest silence, in both directions, on an upgraded connection.
     pub upgrade_idle_timeout: Duration,
+    /// The longest life of an upgraded connection; `None`: no limit.
+    pub upgrade_lifetime_max: Option<Duration>,
 }
 
 /// Trying again after bytes were sent. A connection that could not be made is outside of this.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::model::{Alpn, Balance, LogFormat, LogLevel, Secret, TlsVersion};
+use super::model::{Alpn, Balance, LogFormat, LogLevel, OnDown, Secret, TlsVersion};
 use super::problem::Problems;
 use super::read::{Entry, Value, nearest};
 
@@ -227,6 +227,10 @@ words!(Balance {
     "least_connections" => Self::LeastConnections,
     "round_robin" => Self::RoundRobin,
     "random_of_two" => Self::RandomOfTwo,
+});
+words!(OnDown {
+    "keep" => Self::Keep,
+    "cut" => Self::Cut,
 });
 words!(ProbeKindWord {
     "http" => Self::Http,

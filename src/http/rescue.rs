@@ -44,7 +44,9 @@ pub const fn status(cause: Cause) -> u16 {
         | Cause::ResponseHeaderTimeout
         | Cause::ResponseBodyTimeout
         | Cause::RequestWriteTimeout
-        | Cause::UpgradeIdleTimeout => 504,
+        | Cause::UpgradeIdleTimeout
+        | Cause::UpgradeLifetime
+        | Cause::UpgradeCut => 504,
         Cause::LoopDetected => 508,
     }
 }
@@ -65,6 +67,7 @@ pub const fn proxy_error(cause: Cause) -> &'static str {
         Cause::ResponseHeaderTimeout | Cause::ResponseBodyTimeout => "http_response_timeout",
         Cause::RequestWriteTimeout => "connection_write_timeout",
         Cause::UpgradeIdleTimeout => "connection_read_timeout",
+        Cause::UpgradeLifetime | Cause::UpgradeCut => "connection_terminated",
         Cause::ClientBadRequest
         | Cause::NotImplemented
         | Cause::RequestHeaderTimeout
@@ -280,6 +283,8 @@ mod tests {
             ("response_body_timeout", 504, "http_response_timeout"),
             ("request_write_timeout", 504, "connection_write_timeout"),
             ("upgrade_idle_timeout", 504, "connection_read_timeout"),
+            ("upgrade_lifetime", 504, "connection_terminated"),
+            ("upgrade_cut", 504, "connection_terminated"),
             ("ejected", 502, "destination_unavailable"),
             ("client_bad_request", 400, "http_request_error"),
             ("not_implemented", 501, "http_request_error"),

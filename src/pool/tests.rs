@@ -24,6 +24,7 @@ pub(crate) fn settings(count: u16) -> model::Pool {
         required: false,
         queue_wait: Duration::ZERO,
         queue_max: 2,
+        on_down: model::OnDown::Keep,
         probe: Probe {
             kind: ProbeKind::Tcp,
             port: None,
@@ -46,6 +47,7 @@ pub(crate) fn settings(count: u16) -> model::Pool {
             response_head_bytes_max: 32 * 1024,
             response_fields_max: 100,
             upgrade_idle_timeout: 60 * second,
+            upgrade_lifetime_max: None,
         },
         retry: Retry {
             retries: 2,

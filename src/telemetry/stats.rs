@@ -268,6 +268,30 @@ pub struct PoolShard {
 /// What is counted per pool.
 pub type PoolStats = PerWorker<PoolShard>;
 
+/// Why a connection was closed as soon as it was accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum RefusedConnection {
+    /// Its client has `connections_per_client_max` already.
+    ClientLimit,
+    /// Descriptors are running out, and no connection idles that could be closed instead.
+    Descriptors,
+}
+
+impl RefusedConnection {
+    /// Every reason, in the order of the discriminants.
+    pub const ALL: [Self; 2] = [Self::ClientLimit, Self::Descriptors];
+
+    /// The label.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::ClientLimit => "client_limit",
+            Self::Descriptors => "descriptors",
+        }
+    }
+}
+
 /// One shard of what is counted per listener, before a request has a route.
 #[derive(Debug, Default)]
 pub struct ListenerShard {
@@ -275,6 +299,8 @@ pub struct ListenerShard {
     pub accepted: Counter,
     /// Connections that are open now.
     pub open: Counter,
+    /// Connections closed as soon as they were accepted, by reason.
+    pub refused: [Counter; RefusedConnection::ALL.len()],
     /// Connections closed to make room for others (`connections_max`).
     pub evicted: Counter,
     /// Requests sent to `https`.

@@ -17,10 +17,12 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 
 use super::alarm::Evict;
+use super::clients::Seat;
 use super::{Share, Worker, WorkerCommand};
 use crate::config::model::ListenerName;
 use crate::connection;
 use crate::snapshot::ListenerView;
+use crate::telemetry::stats::RefusedConnection;
 
 /// Pause after an error that does not go away by itself, such as running out of descriptors.
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
@@ -163,19 +165,35 @@ async fn place(worker: &Rc<Worker>, last: &mut Arc<ListenerView>, stream: TcpStr
         *last = Arc::clone(listener);
     }
     let listener = &*last;
+    // Before room is made: a client that has enough must not have others closed.
+    let Ok(seat) = seat(worker, listener, peer) else {
+        listener.stats.of(worker.id).refused[RefusedConnection::ClientLimit as usize].increment();
+        return tracing::debug!(listener = %listener.settings.name, client = %peer, "client has too many connections");
+    };
     make_room(worker, &listener.settings.name).await;
     let target = target(worker, share);
     if target == worker.id.0 {
-        serve(worker, listener, stream, peer);
+        serve(worker, listener, stream, peer, seat);
         return;
     }
     let Ok(socket) = stream.into_std() else { return };
-    let command = WorkerCommand::Accepted { listener: Arc::clone(listener), socket, peer };
+    let command = WorkerCommand::Accepted { listener: Arc::clone(listener), socket, peer, seat };
     if let Err(error) = worker.crowd.workers[target].commands.try_send(command)
-        && let WorkerCommand::Accepted { listener, socket, peer } = error.into_inner()
+        && let WorkerCommand::Accepted { listener, socket, peer, seat } = error.into_inner()
     {
-        adopt(worker, &listener, socket, peer);
+        adopt(worker, &listener, socket, peer, seat);
     }
+}
+
+/// Counts the connection among its client's, where they are limited.
+fn seat(worker: &Worker, listener: &ListenerView, peer: SocketAddr) -> Result<Option<Seat>, ()> {
+    let settings = &listener.settings;
+    let Some(max) = settings.connections_per_client_max else { return Ok(None) };
+    let address = peer.ip().to_canonical();
+    if settings.trusted_proxies.iter().any(|network| network.contains(&address)) {
+        return Ok(None);
+    }
+    worker.crowd.clients.enter(&settings.name, address, max).map(Some).ok_or(())
 }
 
 /// The number of the worker that should serve one more connection.
@@ -194,9 +212,15 @@ fn target(worker: &Worker, share: Share) -> usize {
 }
 
 /// Serves a connection that another worker accepted.
-pub(super) fn adopt(worker: &Rc<Worker>, listener: &Arc<ListenerView>, socket: std::net::TcpStream, peer: SocketAddr) {
+pub(super) fn adopt(
+    worker: &Rc<Worker>,
+    listener: &Arc<ListenerView>,
+    socket: std::net::TcpStream,
+    peer: SocketAddr,
+    seat: Option<Seat>,
+) {
     match TcpStream::from_std(socket) {
-        Ok(stream) => serve(worker, listener, stream, peer),
+        Ok(stream) => serve(worker, listener, stream, peer, seat),
         Err(error) => {
             let listener = &listener.settings.name;
             tracing::error!(%listener, %error, "cannot serve a connection");
@@ -204,7 +228,7 @@ pub(super) fn adopt(worker: &Rc<Worker>, listener: &Arc<ListenerView>, socket: s
     }
 }
 
-fn serve(worker: &Rc<Worker>, listener: &Arc<ListenerView>, stream: TcpStream, peer: SocketAddr) {
+fn serve(worker: &Rc<Worker>, listener: &Arc<ListenerView>, stream: TcpStream, peer: SocketAddr, seat: Option<Seat>) {
     let view = worker.view();
     let name = &listener.settings.name;
     // Where a reload took the listener away meanwhile, the connection is served as it was: its client has connected.
@@ -214,7 +238,7 @@ fn serve(worker: &Rc<Worker>, listener: &Arc<ListenerView>, stream: TcpStream, p
     let (worker, listener_view) = (Rc::clone(worker), Arc::clone(listener_view));
     tokio::task::spawn_local(async move {
         connection::serve(&worker, listener_view, stream, peer, &alarm).await;
-        drop(open);
+        drop((open, seat));
     });
 }
 

@@ -64,6 +64,15 @@ pub enum Phase {
     Serving,
 }
 
+/// How a connection loses its instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Loss {
+    /// It was ejected or went down; requests at one that was removed may finish.
+    Ejected,
+    /// Or it was removed.
+    EjectedOrRemoved,
+}
+
 /// Which request an idle connection waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Awaits {
@@ -92,7 +101,7 @@ struct Entry {
     ring: Cell<Option<Ring>>,
     /// Whether the connection wants to be polled again, without a ring.
     look: Cell<bool>,
-    attempt: RefCell<Option<Arc<Instance>>>,
+    attempt: RefCell<Option<(Arc<Instance>, Loss)>>,
     waker: RefCell<Option<Waker>>,
     /// Which listener the connection came in on: a number of the owner's choice.
     group: usize,
@@ -113,9 +122,9 @@ impl Entry {
     }
 
     fn lost(&self) -> bool {
-        self.attempt.borrow().as_ref().is_some_and(|instance| {
+        self.attempt.borrow().as_ref().is_some_and(|(instance, loss)| {
             let state = instance.state();
-            state.health == Health::Down || state.ejected
+            state.health == Health::Down || state.ejected || state.removed && *loss == Loss::EjectedOrRemoved
         })
     }
 }
@@ -356,7 +365,12 @@ impl Alarm {
 
     /// From now on the ejection of `instance` rings; `None`: no longer.
     pub fn attempt(&self, instance: Option<&Arc<Instance>>) {
-        *self.entry.attempt.borrow_mut() = instance.cloned();
+        *self.entry.attempt.borrow_mut() = instance.map(|instance| (Arc::clone(instance), Loss::Ejected));
+    }
+
+    /// From now on the ejection of `instance` rings, and its removal.
+    pub fn depend_on(&self, instance: &Arc<Instance>) {
+        *self.entry.attempt.borrow_mut() = Some((Arc::clone(instance), Loss::EjectedOrRemoved));
     }
 }
 

@@ -8,6 +8,7 @@
 mod accept;
 pub mod alarm;
 pub mod buffers;
+mod clients;
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -29,6 +30,7 @@ use crate::telemetry::stats::{ListenerStats, WorkerId};
 use crate::upstream::reuse::Idle;
 use alarm::{Alarms, Evict, Ring, Ticks};
 use buffers::Buffers;
+use clients::{Clients, Seat};
 
 /// Commands that may wait for a worker; senders on the control side wait for room, workers among themselves do not.
 const COMMANDS_MAX: usize = 1024;
@@ -68,6 +70,8 @@ pub enum WorkerCommand {
         socket: std::net::TcpStream,
         /// The client's address.
         peer: SocketAddr,
+        /// Where it is counted among its client's, if they are.
+        seat: Option<Seat>,
     },
     /// Close a connection that idles, to make room; of this listener, or any.
     EvictIdle {
@@ -98,6 +102,7 @@ pub enum Share {
 #[derive(Debug)]
 pub struct Crowd {
     workers: Vec<WorkerHandle>,
+    clients: Arc<Clients>,
     /// Signalled when a connection closes while somebody waits for room.
     freed: Notify,
     waiting: AtomicUsize,
@@ -144,7 +149,12 @@ impl Workers {
                 (WorkerHandle { commands, connections: Arc::default() }, inbox)
             })
             .unzip();
-        let crowd = Arc::new(Crowd { workers: handles.clone(), freed: Notify::new(), waiting: AtomicUsize::new(0) });
+        let crowd = Arc::new(Crowd {
+            workers: handles.clone(),
+            clients: Arc::default(),
+            freed: Notify::new(),
+            waiting: AtomicUsize::new(0),
+        });
         let mut threads = Vec::with_capacity(count);
         let (report, reports) = std::sync::mpsc::sync_channel(count);
         for (index, inbox) in inboxes.into_iter().enumerate() {
@@ -376,7 +386,9 @@ async fn obey(worker: &Rc<Worker>, mut inbox: mpsc::Receiver<WorkerCommand>) -> 
                 acceptors.start(worker, listener, address, socket, share);
             }
             WorkerCommand::Unlisten { listener, address, done } => acceptors.stop(&listener, address, done),
-            WorkerCommand::Accepted { listener, socket, peer } => accept::adopt(worker, &listener, socket, peer),
+            WorkerCommand::Accepted { listener, socket, peer, seat } => {
+                accept::adopt(worker, &listener, socket, peer, seat);
+            }
             WorkerCommand::EvictIdle { listener, which } => {
                 worker.alarms.evict_idle(listener.map(|name| worker.group(&name)), which);
             }

@@ -116,3 +116,35 @@ fn upgrade_lives_on_while_its_instance_is_ejected_and_the_file_reloaded() {
     client.send("here");
     assert_eq!(client.wire.read_exactly(4).unwrap(), b"here");
 }
+
+#[test]
+fn upgrade_is_cut_with_its_instance_where_the_pool_says_so() {
+    for removed in [false, true] {
+        let (api, other) = (echo(), Instance::named("b"));
+        let config = Config::of(&[&api]).pool("on_down", "\"cut\"");
+        let proxy = config.clone().start();
+        let mut client = upgraded(&proxy);
+        if removed {
+            assert_eq!(proxy.reload(&config.without_instances().instance(&other)).status(), 200);
+        } else {
+            api.set_health(503, "no");
+        }
+        drop(client.wire.read_to_end());
+        let line = proxy.wait_access("/chat");
+        assert_eq!((&line["cause"], &line["status"]), (&"upgrade_cut".into(), &101.into()), "removed: {removed}");
+        assert!(proxy.metric("plimsoll_upstream_errors_total", &[("cause", "upgrade_cut")]) > 0.5);
+    }
+}
+
+#[test]
+fn upgrade_ends_with_its_longest_life_although_it_is_in_use() {
+    let api = echo();
+    let proxy = Config::of(&[&api]).connection("upgrade_lifetime_max", "\"1s\"").start();
+    let mut client = upgraded(&proxy);
+    let begin = tokio::time::Instant::now();
+    while begin.elapsed() < seconds(5) && client.wire.write("x").is_ok() && client.wire.read_exactly(1).is_ok() {
+        pause(millis(50));
+    }
+    assert!((millis(900)..seconds(4)).contains(&begin.elapsed()), "{:?}", begin.elapsed());
+    assert_eq!(proxy.wait_access("/chat")["cause"], "upgrade_lifetime");
+}

@@ -77,6 +77,7 @@ fn check(
         required: file.required.value,
         queue_wait: file.queue_wait.value,
         queue_max: file.queue_max.value as usize,
+        on_down: file.on_down.value,
         connection: connection(&file.connection.value),
         retry: check_retry(&file.retry.value, &probe, header, problems),
         evidence: check_evidence(&file.evidence.value, problems),
@@ -277,6 +278,7 @@ fn connection(file: &file::Connection) -> PoolConnection {
         response_head_bytes_max: file.response_head_bytes_max.value.0 as usize,
         response_fields_max: file.response_fields_max.value as usize,
         upgrade_idle_timeout: file.upgrade_idle_timeout.value,
+        upgrade_lifetime_max: Some(file.upgrade_lifetime_max.value).filter(|life| !life.is_zero()),
     }
 }
 

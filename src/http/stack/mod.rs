@@ -55,10 +55,10 @@ pub async fn serve(worker: &Worker, client: &mut Client, alarm: &Alarm) -> After
     // Counted from here: a drain waits for it.
     let _busy = worker.begin();
     let read = read_head(worker, client, alarm).await;
-    client.fresh &= matches!(read, Err(Unread::Blank));
+    client.requests += u32::from(!matches!(read, Err(Unread::Blank)));
     // Not before the head is whole: a reload may have come while it dripped in, and the request belongs to what holds now.
     let presence = client.origin.refresh(worker);
-    let stay = presence == Presence::Listed && !worker.draining();
+    let stay = presence == Presence::Listed && !worker.draining() && client.may_go_on(alarm.now());
     let Client { stream, origin, ahead, ended, .. } = client;
     let Origin { address, peer, listener, .. } = origin;
     let secure = peer.borrow().scheme() == Scheme::Https;
@@ -365,7 +365,8 @@ impl<'a> Exchange<'a> {
             end_by(self.stream, EndBy::Reset);
         }
         let relayed = if switching {
-            Box::pin(self.tunnel(&mut connection.stream, settings, request, &mut response)).await
+            Box::pin(self.tunnel(&mut connection.stream, &pool.settings, guard.instance(), request, &mut response))
+                .await
         } else if let Some(relayed) = self.relay_at_once(&mut connection.stream, &mut response).await {
             relayed
         } else {
@@ -380,7 +381,7 @@ impl<'a> Exchange<'a> {
         drop(guard);
         if let Err(cause) = relayed {
             record.cause = Some(cause);
-            if !matches!(cause, Cause::ClientClosed | Cause::ClientTooSlow) {
+            if !matches!(cause, Cause::ClientClosed | Cause::ClientTooSlow | Cause::UpgradeLifetime) {
                 shard.errors.of(cause).increment();
             }
             return After::Abort;

@@ -1,21 +1,25 @@
 //! The body of an answer, and after a 101 whatever the two sides say to each other.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use tokio::io::AsyncWrite;
+use tokio::time::Instant;
 
 use super::Exchange;
 use crate::cause::Cause;
-use crate::config::model;
+use crate::config::model::{self, OnDown};
 use crate::connection::LINGERING_BYTES_MAX;
 use crate::forward::attempt::client_cause;
 use crate::http::body::{Encoding, Pipe, PipeError, Wait};
 use crate::http::pace::{Pace, Rate};
 use crate::http1::framing::BodyLength;
 use crate::http1::head::Version;
+use crate::pool::instance::Instance;
 use crate::wire::Wire;
+use crate::worker::alarm::Ring;
 
 impl Exchange<'_> {
     /// Moves what is there of the response. `None`: there is more, for [`Exchange::relay`]; mostly there is not.
@@ -108,11 +112,16 @@ impl Exchange<'_> {
     pub(super) async fn tunnel(
         &mut self,
         upstream: &mut Wire,
-        settings: &model::PoolConnection,
+        pool: &model::Pool,
+        instance: &Arc<Instance>,
         request: &mut Pipe,
         response: &mut Pipe,
     ) -> Result<(), Cause> {
-        let alarm = self.alarm;
+        let (alarm, settings) = (self.alarm, &pool.connection);
+        if pool.on_down == OnDown::Cut {
+            alarm.depend_on(instance);
+        }
+        let end = settings.upgrade_lifetime_max.map(|life| Instant::now() + life);
         let stream = &mut *self.stream;
         let mut inward = Pipe::new(BodyLength::UntilClose, Encoding::Plain, self.worker.buffers.take(), None);
         // What the client sent behind its request belongs to the new protocol.
@@ -140,10 +149,16 @@ impl Exchange<'_> {
             if response.has_moved() | inward.has_moved() {
                 moved_at = alarm.now();
             }
-            alarm.set(moved_at + settings.upgrade_idle_timeout);
-            alarm.poll_ring(context).map(|_ring| Err(Cause::UpgradeIdleTimeout))
+            let silent = moved_at + settings.upgrade_idle_timeout;
+            let (deadline, cause) = match end {
+                Some(end) if end < silent => (end, Cause::UpgradeLifetime),
+                _ => (silent, Cause::UpgradeIdleTimeout),
+            };
+            alarm.set(deadline);
+            alarm.poll_ring(context).map(|ring| Err(if ring == Ring::Ejected { Cause::UpgradeCut } else { cause }))
         })
         .await;
+        alarm.attempt(None);
         alarm.clear();
         *self.ended = true;
         result

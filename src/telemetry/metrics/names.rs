@@ -56,6 +56,8 @@ metrics! {
         "Client connections that are open now.";
     LISTENER_ACCEPTED = Counter "plimsoll_listener_connections_accepted_total" ["listener"]
         "Client connections accepted.";
+    LISTENER_REFUSED = Counter "plimsoll_listener_connections_refused_total" ["listener", "reason"]
+        "Client connections closed as soon as they were accepted, by reason.";
     LISTENER_EVICTED = Counter "plimsoll_listener_connections_evicted_total" ["listener"]
         "Idle client connections closed to make room for others.";
     LISTENER_REDIRECTED = Counter "plimsoll_listener_requests_redirected_total" ["listener"]

@@ -18,8 +18,8 @@ use crate::config::model::{InstanceName, PoolName};
 use crate::platform::usage::{self, Machine, Process};
 use crate::pool::instance::{Admin, Health, Instance};
 use crate::telemetry::stats::{
-    self, BUCKETS_MICROS, HANDSHAKES, InstanceStats, ListenerStats, PerCause, PerWorker, RetryOutcome, RetryReason,
-    STATUS_CLASSES,
+    self, BUCKETS_MICROS, HANDSHAKES, InstanceStats, ListenerStats, PerCause, PerWorker, RefusedConnection,
+    RetryOutcome, RetryReason, STATUS_CLASSES,
 };
 use crate::tls::failure::Failure;
 use crate::tls::session;
@@ -230,6 +230,10 @@ impl Scrape {
             let labels = [listener.as_str()];
             self.gauge(&names::LISTENER_CONNECTIONS, &labels, stats.sum(|shard| &shard.open) as f64);
             self.counter(&names::LISTENER_ACCEPTED, &labels, stats.sum(|shard| &shard.accepted));
+            for reason in RefusedConnection::ALL {
+                let count = stats.sum(|shard| &shard.refused[reason as usize]);
+                self.counter(&names::LISTENER_REFUSED, &[labels[0], reason.code()], count);
+            }
             self.counter(&names::LISTENER_EVICTED, &labels, stats.sum(|shard| &shard.evicted));
             self.counter(&names::LISTENER_REDIRECTED, &labels, stats.sum(|shard| &shard.redirected));
             self.counter(&names::LISTENER_CLIENT_ERRORS, &labels, stats.sum(|shard| &shard.client_errors));

@@ -152,7 +152,9 @@ fn host(parts: &request::Parts, builder: &mut HeadBuilder) -> Result<usize, Tran
     let authority = parts.uri.authority().map(|authority| authority.as_str().as_bytes());
     let Some(host) = authority.or_else(|| hosts.next().map(HeaderValue::as_bytes)) else { return Ok(0) };
     builder.field(b"host", host)?;
-    if hosts.any(|other| !other.as_bytes().eq_ignore_ascii_case(host)) {
+    // Two are malformed even where they agree (RFC 9112 section 3.2).
+    let two = parts.headers.get_all(header::HOST).iter().nth(1).is_some();
+    if two || hosts.any(|other| !other.as_bytes().eq_ignore_ascii_case(host)) {
         return Err(TranslateError::AuthorityAgainstHost);
     }
     Ok(1)

@@ -22,7 +22,7 @@ use super::failure::Failure;
 use super::material::Material;
 use super::provider;
 use super::tickets::{Keys, RandomKeys, Tickets};
-use crate::config::model::{ListenerTls, TlsVersion};
+use crate::config::model::{Alpn, ListenerTls, TlsVersion};
 use crate::wire::Wire;
 
 /// First byte of a TLS record that begins a handshake (RFC 8446 section 5.1).
@@ -71,6 +71,10 @@ impl Server {
             .with_no_client_auth()
             .with_cert_resolver(Arc::<Certificates>::clone(&certificates));
         config.alpn_protocols = settings.alpn.iter().map(|protocol| protocol.id().as_bytes().to_vec()).collect();
+        // It is what we speak with those who speak nothing newer, and `curl --http1.0` offers nothing else.
+        if settings.alpn.contains(&Alpn::Http11) {
+            config.alpn_protocols.push(b"http/1.0".to_vec());
+        }
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = settings.tickets;
         if let Some(tickets) = &tickets {

@@ -141,7 +141,7 @@ impl Server<'_> {
         let begun = Instant::now();
         self.asked = true;
         // A listener that is gone serves those that its clients have sent before they heard of it.
-        let _presence = self.origin.refresh(&self.worker);
+        let _presence = self.origin.refresh(self.worker);
         let settings = &self.origin.listener.settings;
         let limits = HeadLimits {
             bytes_max: settings.request_head_bytes_max,
@@ -190,7 +190,7 @@ impl Server<'_> {
             self.idle_since = now;
         }
         loop {
-            let gone = self.origin.refresh(&self.worker) == Presence::Gone;
+            let gone = self.origin.refresh(self.worker) == Presence::Gone;
             if gone || self.worker.draining() {
                 self.leave(now);
             }

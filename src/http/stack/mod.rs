@@ -370,8 +370,7 @@ impl<'a> Exchange<'a> {
         } else if let Some(relayed) = self.relay_at_once(&mut connection.stream, &mut response).await {
             relayed
         } else {
-            let relay = self.relay(&mut connection.stream, settings, request, &mut response, record.status);
-            Box::pin(relay).await
+            Box::pin(self.relay(&mut connection.stream, settings, request, &mut response, record.status)).await
         };
         record.bytes_out = response.sent();
         let now = *record.ended.insert(Instant::now());

@@ -13,7 +13,7 @@ use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 
-use crate::config::model::{Config, Listener, ListenerName, PoolName, RouteName};
+use crate::config::model::{ClientCertificate, Config, Listener, ListenerName, PoolName, RouteName};
 use crate::http::hsts;
 use crate::pool::Pool;
 use crate::route::Table;
@@ -65,6 +65,8 @@ pub struct RouteView {
     pub pool: Arc<Pool>,
     /// Whether the route names this listener: then it is served here also where everything else is redirected.
     pub named_here: bool,
+    /// What clients must have shown.
+    pub certificate: ClientCertificate,
     /// Counters of this listener and route.
     pub stats: Arc<RouteStats>,
 }
@@ -117,7 +119,13 @@ fn view(
         let pool = pools.iter().find(|pool| pool.name == route.pool)?;
         let stats = metrics.route(&listener.name, &route.name);
         let named_here = !route.listeners.is_empty();
-        let view = RouteView { name: route.name.clone(), pool: Arc::clone(pool), named_here, stats };
+        let view = RouteView {
+            name: route.name.clone(),
+            pool: Arc::clone(pool),
+            named_here,
+            certificate: route.client_certificate,
+            stats,
+        };
         Some((route.hosts.as_slice(), route.path.as_str(), Arc::new(view)))
     });
     Arc::new(ListenerView {

@@ -163,6 +163,7 @@ impl Server<'_> {
             listener: Arc::clone(&self.origin.listener),
             address: self.origin.address,
             peer: Rc::clone(&self.origin.peer),
+            identity: self.origin.identity.clone(),
         }
     }
 

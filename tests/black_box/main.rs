@@ -11,6 +11,7 @@ mod support;
 
 mod admin;
 mod balance;
+mod client_certificates;
 mod commands;
 mod documents;
 mod end;

@@ -90,6 +90,14 @@ fn forbid_syn_repeats(socket: &TcpSocket) -> io::Result<()> {
 }
 
 #[allow(clippy::unnecessary_wraps, reason = "one interface for all systems")]
+pub(super) fn descriptor_limit() -> Option<u64> {
+    None
+}
+
+pub(super) fn descriptor_number(_socket: &tokio::net::TcpStream) -> Option<u64> {
+    None
+}
+
 pub(super) fn raise_descriptor_limit() -> io::Result<Option<DescriptorLimit>> {
     Ok(None)
 }

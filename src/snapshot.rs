@@ -8,7 +8,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
@@ -159,6 +159,8 @@ pub enum Readiness {
     Starting,
     /// No more.
     Draining,
+    /// Not for now: the service was paused.
+    Paused,
     /// A pool marked `required` has no eligible instance.
     NoEligibleInstance(PoolName),
 }
@@ -169,6 +171,7 @@ impl fmt::Display for Readiness {
             Self::Ready => f.write_str("ready"),
             Self::Starting => f.write_str("starting: waiting for the first verdicts"),
             Self::Draining => f.write_str("draining"),
+            Self::Paused => f.write_str("paused"),
             Self::NoEligibleInstance(pool) => write!(f, "no eligible instance in pool `{pool}`"),
         }
     }
@@ -181,6 +184,7 @@ pub struct Published {
     /// The present snapshot's: workers compare it with theirs once per request, which is cheaper than to load.
     generation: AtomicU64,
     phase: AtomicU8,
+    paused: AtomicBool,
 }
 
 impl Published {
@@ -188,7 +192,12 @@ impl Published {
     #[must_use]
     pub fn new(first: Snapshot) -> Self {
         let generation = AtomicU64::new(first.generation);
-        Self { snapshot: ArcSwap::from_pointee(first), generation, phase: AtomicU8::new(Phase::Starting as u8) }
+        Self {
+            snapshot: ArcSwap::from_pointee(first),
+            generation,
+            phase: AtomicU8::new(Phase::Starting as u8),
+            paused: AtomicBool::new(false),
+        }
     }
 
     /// Replaces the snapshot: requests that begin from now on see the new one, those that run keep theirs.
@@ -226,12 +235,30 @@ impl Published {
         }
     }
 
+    /// From now on new connections are closed at once, and those that are there end with their present request.
+    pub fn pause(&self) {
+        self.paused.store(true, Ordering::Release);
+    }
+
+    /// Takes [`pause`](Self::pause) back.
+    pub fn resume(&self) {
+        self.paused.store(false, Ordering::Release);
+    }
+
+    /// Whether [`pause`](Self::pause) holds.
+    #[inline]
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::Acquire)
+    }
+
     /// Whether this proxy should get traffic.
     #[must_use]
     pub fn readiness(&self) -> Readiness {
         match self.phase() {
             Phase::Starting => Readiness::Starting,
             Phase::Draining => Readiness::Draining,
+            Phase::Serving if self.is_paused() => Readiness::Paused,
             Phase::Serving => {
                 let snapshot = self.snapshot.load();
                 let without = snapshot.pools.iter().find(|pool| pool.settings.required && pool.eligible_count() == 0);

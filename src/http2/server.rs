@@ -192,7 +192,7 @@ impl Server<'_> {
         }
         loop {
             let gone = self.origin.refresh(self.worker) == Presence::Gone;
-            if gone || self.worker.draining() {
+            if gone || self.worker.leaving() {
                 self.leave(now);
             }
             let idle_end = self.idle_since + self.origin.listener.settings.keep_alive_timeout;

@@ -17,6 +17,9 @@ mod unix;
 #[cfg(windows)]
 mod windows;
 
+#[cfg(windows)]
+pub use windows::service;
+
 #[cfg(unix)]
 use unix as system;
 #[cfg(windows)]

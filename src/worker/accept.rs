@@ -116,6 +116,8 @@ async fn accept_until(
             () = stop.notified() => break,
         };
         match accepted {
+            // The address stays ours, but nobody is served.
+            Ok(_) if worker.published.is_paused() => {}
             Ok((stream, peer)) => place(&worker, &mut last, stream, peer, share).await,
             Err(error) => pause_after(&worker, &error, &listener).await,
         }

@@ -291,10 +291,16 @@ impl Worker {
         self.published.readiness()
     }
 
-    /// Whether connections are to end with their present request.
+    /// Whether the process is ending.
     #[must_use]
     pub fn draining(&self) -> bool {
         self.draining.get()
+    }
+
+    /// Whether connections are to end with their present request: at the end, and while the service is paused.
+    #[must_use]
+    pub fn leaving(&self) -> bool {
+        self.draining.get() || self.published.is_paused()
     }
 
     /// The number under which the connections of a listener are registered.

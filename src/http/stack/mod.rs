@@ -59,7 +59,7 @@ pub async fn serve(worker: &Worker, client: &mut Client, alarm: &Alarm) -> After
     client.requests += u32::from(!matches!(read, Err(Unread::Blank)));
     // Not before the head is whole: a reload may have come while it dripped in, and the request belongs to what holds now.
     let presence = client.origin.refresh(worker);
-    let stay = presence == Presence::Listed && !worker.draining() && client.may_go_on(alarm.now());
+    let stay = presence == Presence::Listed && !worker.leaving() && client.may_go_on(alarm.now());
     let Client { stream, origin, ahead, ended, .. } = client;
     let Origin { address, peer, identity, listener, .. } = origin;
     let identity = identity.as_deref();
@@ -343,7 +343,7 @@ impl<'a> Exchange<'a> {
             encoding == Encoding::Plain && matches!(length, BodyLength::Chunked | BodyLength::UntilClose);
         // Asked again: a drain may have begun since the request came, and its client must not come back on this connection.
         let stay = self.stay
-            && !worker.draining()
+            && !worker.leaving()
             && asked.persistence == Persistence::KeepAlive
             && !ends_by_close
             && !self.has_ended(request)

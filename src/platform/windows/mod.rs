@@ -2,6 +2,7 @@
 #![allow(unsafe_code, reason = "what Windows has alone, no safe crate has; each call is argued where it stands")]
 
 mod ports;
+pub mod service;
 
 use std::io;
 use std::net::SocketAddr;

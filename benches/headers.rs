@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use fastrand::Rng;
-use plimsoll::config::model::{Listener, ListenerName};
+use plimsoll::config::model::{Http2, Listener, ListenerName};
 use plimsoll::http::date::HttpDate;
 use plimsoll::http::forwarded::{self, Peer, Scheme};
 use plimsoll::http::hop_by_hop::{self, Upgrade};
@@ -64,6 +64,19 @@ fn listener() -> Listener {
         allow_trace: false,
         abort_on_close: false,
         h2c: false,
+        http2: Http2 {
+            streams_max: 1,
+            stream_window: 65_536,
+            connection_window: 65_536,
+            resets_max: 1,
+            settings_max: 1,
+            pings_max: 1,
+            priorities_max: 1,
+            window_updates_max: 1,
+            empty_frames_max: 1,
+            continuations_max: 1,
+            errors_max: 1,
+        },
         health_path: None,
         tls: None,
         redirect: None,
@@ -80,7 +93,7 @@ fn layers(head: &mut Head, listener: &Listener, peer: &mut Peer, random: &mut Rn
     let admitted = admit::admit(head, listener).expect("admitted");
     max_forwards::apply(head).expect("no limit");
     hop_by_hop::request(head, Upgrade::Drop);
-    imitation::drop_all(head, imitation::Certificate::Ours);
+    imitation::drop_all(head);
     via::request(head).expect("no loop");
     forwarded::apply(head, peer, &admitted);
     black_box(trace_id::apply(head, random));

@@ -18,7 +18,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use crate::http::client_certificate::Identity;
 use crate::http::forwarded::{Peer, Scheme};
 use crate::http::stack;
 use crate::http2;
@@ -68,7 +67,7 @@ pub struct Client {
     /// Whether it closed its sending side.
     pub ended: bool,
     /// When it was accepted.
-    begun: Instant,
+    pub begun: Instant,
     /// Requests so far.
     pub requests: u32,
 }
@@ -80,8 +79,6 @@ pub struct Origin {
     pub address: SocketAddr,
     /// What forwarding fields say of it. Shared, because requests of one connection may run side by side.
     pub peer: Rc<RefCell<Peer>>,
-    /// Who it has proven to be, with a certificate.
-    pub identity: Option<Rc<Identity>>,
     /// Its listener as the last snapshot that had it saw it.
     pub listener: Arc<ListenerView>,
     /// What the connection itself is, whatever a reload has made of its listener since.
@@ -101,8 +98,7 @@ pub enum Presence {
 
 impl Client {
     fn new(stream: Wire, address: SocketAddr, listener: Arc<ListenerView>, begun: Instant) -> Self {
-        let identity = Identity::of(stream.peer_certificates()).map(Rc::new);
-        let origin = Origin::new(address, scheme(&stream), identity, listener);
+        let origin = Origin::new(address, scheme(&stream), listener);
         Self { stream, origin, ahead: Vec::new(), ended: false, begun, requests: 0 }
     }
 
@@ -120,9 +116,9 @@ impl Client {
 }
 
 impl Origin {
-    fn new(address: SocketAddr, scheme: Scheme, identity: Option<Rc<Identity>>, listener: Arc<ListenerView>) -> Self {
+    fn new(address: SocketAddr, scheme: Scheme, listener: Arc<ListenerView>) -> Self {
         let peer = Rc::new(RefCell::new(Peer::new(address, scheme, &listener.settings.trusted_proxies)));
-        Self { address, peer, identity, listener, scheme, place: (0, None) }
+        Self { address, peer, listener, scheme, place: (0, None) }
     }
 
     /// Finds the listener in the present snapshot; what depends on its settings is made anew where they may have changed.
@@ -174,12 +170,16 @@ pub async fn serve(
             _ => return,
         },
     };
+    let http2_agreed = stream.session().is_some_and(|session| session.protocol == Some(b"h2"));
     let mut client = Client::new(stream, address, listener, alarm.now());
+    if http2_agreed {
+        return Box::pin(http2::server::serve(worker, client, alarm)).await;
+    }
     loop {
         if client.ahead.is_empty() && !first_byte(worker, &mut client, alarm).await {
             return Box::pin(close(client, alarm)).await;
         }
-        if client.is_fresh() && client.origin.listener.settings.h2c {
+        if client.is_fresh() && client.origin.listener.settings.h2c && matches!(client.stream, Wire::Plain(_)) {
             match Box::pin(http2::preface::look(&mut client, alarm)).await {
                 Spoken::Http2 => return Box::pin(http2::server::serve(worker, client, alarm)).await,
                 Spoken::Http1 => {}

@@ -9,8 +9,8 @@ use std::hash::{Hash, Hasher};
 use serde::Serialize;
 
 use super::model::{
-    Admin, Config, Evidence, Hsts, HttpProbe, Instance, Listener, ListenerTls, Log, LogFile, Pool, PoolConnection,
-    PoolName, PoolTls, Probe, ProbeKind, Retry, Route, Runtime, Secret,
+    Admin, Config, Evidence, Hsts, Http2, HttpProbe, Instance, Listener, ListenerTls, Log, LogFile, Pool,
+    PoolConnection, PoolName, PoolTls, Probe, ProbeKind, Retry, Route, Runtime, Secret,
 };
 use super::text::{Size, Text as _};
 
@@ -266,18 +266,23 @@ fn listener_settings(listener: &Listener) -> Settings {
         rate_grace, request_fields_max, trusted_proxies, allow_trace, abort_on_close, h2c,
         health_path, redirect;
         bytes request_head_bytes_max, request_target_bytes_max;
-        without name, request_body_bytes_max, request_body_rate_min, response_rate_min, hsts, tls
+        without name, request_body_bytes_max, request_body_rate_min, response_rate_min, hsts, http2, tls
     });
     settings.push(("request_body_bytes_max", listener.request_body_bytes_max.map(Size).text()));
     settings.push(("request_body_rate_min", listener.request_body_rate_min.map(Size).text()));
     settings.push(("response_rate_min", listener.response_rate_min.map(Size).text()));
+    settings.extend(settings!("http2.", &listener.http2, Http2 {
+        streams_max, resets_max, settings_max, pings_max, priorities_max, window_updates_max,
+        empty_frames_max, continuations_max, errors_max;
+        bytes stream_window, connection_window;
+        without
+    }));
     if let Some(hsts) = &listener.hsts {
         settings.extend(settings!("hsts.", hsts, Hsts { max_age, include_subdomains, preload; bytes; without }));
     }
     if let Some(tls) = &listener.tls {
         settings.extend(settings!("tls.", tls, ListenerTls {
-            certificates, minimum_version, alpn, strict_sni, handshake_timeout, tickets, ticket_lifetime, ticket_keys,
-            client_certificate, client_roots, client_revocations;
+            certificates, minimum_version, alpn, strict_sni, handshake_timeout, tickets, ticket_lifetime, ticket_keys;
             bytes;
             without
         }));
@@ -286,8 +291,7 @@ fn listener_settings(listener: &Listener) -> Settings {
 }
 
 fn route_settings(route: &Route) -> Settings {
-    let mut settings =
-        settings!("", route, Route { path, listeners, pool, client_certificate; bytes; without name, hosts });
+    let mut settings = settings!("", route, Route { path, listeners, pool; bytes; without name, hosts });
     settings.push(("host", route.hosts.text()));
     settings
 }

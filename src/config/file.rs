@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use toml::de::{DeTable, DeValue};
 
-use super::model::{Alpn, Balance, ClientCertificate, LogFormat, LogLevel, OnDown, Secret, TlsVersion};
+use super::model::{Alpn, Balance, LogFormat, LogLevel, OnDown, Secret, TlsVersion};
 use super::problem::Problems;
 pub use super::read::Key;
 use super::read::{
     Entry, Field, Named, Rule, Section, Table, Tables, Value, default, join, nested, read_section, section, unset,
     within, zero_or,
 };
-use super::values::{Bytes, ProbeKindWord, RouteCertificateWord, Statuses, kib};
+use super::values::{Bytes, ProbeKindWord, Statuses, kib};
 
 const fn ms(count: u64) -> Duration {
     Duration::from_millis(count)
@@ -94,7 +94,36 @@ section! {
         health_path: Option<String> = unset();
         redirect: Option<String> = unset();
         hsts: Hsts = nested();
+        http2: Http2 = nested();
         tls: ListenerTls = nested();
+    }
+}
+
+section! {
+    /// `[listener.http2]`
+    Http2 {
+        /// What browsers and other servers agree on; each costs memory.
+        streams_max: u64 = within(128, 1..=10_000);
+        /// A sender fills 256 KiB in 20 ms at 100 Mbit/s, and that is how long most round trips take at most.
+        stream_window: Bytes = within(kib(256), kib(64)..=kib(16_384));
+        /// All that one connection can make us hold of request bodies.
+        connection_window: Bytes = within(kib(1_024), kib(64)..=kib(65_536));
+        /// Who leaves a page with 128 pictures under way, three times in ten seconds.
+        resets_max: u64 = within(400, 1..=MANY);
+        /// Sound clients send two or three in all.
+        settings_max: u64 = within(100, 4..=MANY);
+        /// Those that measure the line with each answer get more by what we send.
+        pings_max: u64 = within(200, 1..=MANY);
+        /// Firefox of old sent one with each request and six before.
+        priorities_max: u64 = within(500, 1..=MANY);
+        /// For uploads alone none is needed; for what we send the limit rises.
+        window_updates_max: u64 = within(1_000, 1..=MANY);
+        /// `h2` ends connections after a hundred in all, and does not say that it was this.
+        empty_frames_max: u64 = within(50, 1..=100);
+        /// A head of 32 KiB fits into two.
+        continuations_max: u64 = within(5, 1..=100);
+        /// Each may have begun a request at an instance.
+        errors_max: u64 = within(100, 1..=1_024);
     }
 }
 
@@ -116,7 +145,8 @@ section! {
         certificates: Tables<Certificate> = nested();
         /// 1.0 and 1.1 are forbidden (RFC 8996); 1.2 with these ciphers is sound, and old clients have nothing newer.
         minimum_version: TlsVersion = default(TlsVersion::Tls12);
-        alpn: Vec<Field<Alpn>> = default(vec![Field::absent(Alpn::Http11)]);
+        /// Browsers speak HTTP/2 wherever it is offered, and gain by it.
+        alpn: Vec<Field<Alpn>> = default(vec![Field::absent(Alpn::Http2), Field::absent(Alpn::Http11)]);
         /// Clients that connect to an address, and old ones, send no name.
         strict_sni: bool = default(false);
         /// Four round trips to the other side of the world, twice, with lost packets.
@@ -126,11 +156,6 @@ section! {
         /// A working day; who steals a key reads what was resumed with it, for no longer than this back.
         ticket_lifetime: Duration = within(s(12 * 3_600), s(60)..=s(7 * 86_400));
         ticket_keys: Option<String> = unset();
-        /// Browsers ask their users about it.
-        client_certificate: ClientCertificate = default(ClientCertificate::Off);
-        client_roots: Option<String> = unset();
-        /// None: authorities with short-lived certificates have none.
-        client_revocations: Vec<Field<String>> = default(Vec::new());
     }
 }
 
@@ -153,8 +178,6 @@ section! {
         /// All.
         listeners: Vec<Field<String>> = default(Vec::new());
         pool: Option<String> = unset();
-        /// What the listener asks for is enough.
-        client_certificate: RouteCertificateWord = default(RouteCertificateWord::Optional);
     }
 }
 

@@ -176,6 +176,8 @@ pub struct Listener {
     pub abort_on_close: bool,
     /// Whether HTTP/2 is spoken without TLS, with clients that begin with it.
     pub h2c: bool,
+    /// Limits of HTTP/2, over TLS or not.
+    pub http2: Http2,
     /// A path that Plimsoll itself answers like `/ready`, for a load balancer above.
     pub health_path: Option<String>,
     /// Where requests without TLS are sent, but for those of routes that name this listener.
@@ -221,12 +223,6 @@ pub struct ListenerTls {
     pub tickets: usize,
     /// How long a ticket can be used.
     pub ticket_lifetime: Duration,
-    /// Whether clients are asked for a certificate.
-    pub client_certificate: ClientCertificate,
-    /// The authorities whose client certificates are good; there where clients are asked.
-    pub client_roots: Option<FileRef>,
-    /// Lists of client certificates that are good no more.
-    pub client_revocations: Vec<FileRef>,
     /// Keys of tickets, shared with other nodes; `None`: random ones that rotate.
     pub ticket_keys: Option<FileRef>,
 }
@@ -248,9 +244,38 @@ pub enum TlsVersion {
     Tls13,
 }
 
+/// HTTP/2 with clients: how much a connection may have, and what is a flood.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Http2 {
+    /// Requests at a time on one connection; further ones are refused (REFUSED_STREAM).
+    pub streams_max: u32,
+    /// Bytes of one request's body that a client may send before we have passed some on.
+    pub stream_window: u32,
+    /// The same for all requests of a connection together.
+    pub connection_window: u32,
+    /// RST_STREAM in ten seconds.
+    pub resets_max: u32,
+    /// SETTINGS in ten seconds.
+    pub settings_max: u32,
+    /// PING in ten seconds, besides one for each 256 bytes sent.
+    pub pings_max: u32,
+    /// PRIORITY in ten seconds, together with frames of unknown kinds.
+    pub priorities_max: u32,
+    /// WINDOW_UPDATE in ten seconds, besides one for each 256 bytes sent.
+    pub window_updates_max: u32,
+    /// DATA without bytes in ten seconds.
+    pub empty_frames_max: u32,
+    /// CONTINUATION per head.
+    pub continuations_max: u32,
+    /// Streams that end in an error of the client's, over the life of a connection.
+    pub errors_max: u32,
+}
+
 /// A protocol that ALPN can agree on (RFC 7301).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Alpn {
+    /// HTTP/2.
+    Http2,
     /// HTTP/1.1, and 1.0.
     Http11,
 }
@@ -260,6 +285,7 @@ impl Alpn {
     #[must_use]
     pub const fn id(self) -> &'static str {
         match self {
+            Self::Http2 => "h2",
             Self::Http11 => "http/1.1",
         }
     }
@@ -278,19 +304,6 @@ pub struct Route {
     pub listeners: Vec<ListenerName>,
     /// Where its requests go.
     pub pool: PoolName,
-    /// What clients must have shown.
-    pub client_certificate: ClientCertificate,
-}
-
-/// Whether a client certificate is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ClientCertificate {
-    /// It is not.
-    Off,
-    /// It is, and a client may do without; one that is shown must be good.
-    Optional,
-    /// Nobody comes in without a good one.
-    Required,
 }
 
 /// A host in a route, in lower case, without a port.

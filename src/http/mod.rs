@@ -8,7 +8,6 @@
 
 pub mod admit;
 pub mod body;
-pub mod client_certificate;
 pub mod date;
 pub mod forwarded;
 pub mod hop_by_hop;
@@ -30,4 +29,4 @@ mod target;
 pub use refusal::Refusal;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::model::{Listener, ListenerName};
+use crate::config::model::{Http2, Listener, ListenerName};
 use crate::http1::Head;
 
 /// The head of a request.
@@ -25,6 +25,23 @@ pub(super) fn fields(head: &Head) -> Vec<(String, String)> {
         .filter_map(|line| line.split_once(':'))
         .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
         .collect()
+}
+
+/// HTTP/2 with a limit for each kind of frame.
+pub(crate) fn http2(max: u32) -> Http2 {
+    Http2 {
+        streams_max: 100,
+        stream_window: 65_536,
+        connection_window: 65_536,
+        resets_max: max,
+        settings_max: max,
+        pings_max: max,
+        priorities_max: max,
+        window_updates_max: max,
+        empty_frames_max: max,
+        continuations_max: max,
+        errors_max: max,
+    }
 }
 
 /// A listener with a limit for bodies.
@@ -54,6 +71,7 @@ pub(super) fn listener() -> Listener {
         allow_trace: false,
         abort_on_close: false,
         h2c: false,
+        http2: http2(100),
         health_path: None,
         redirect: None,
         hsts: None,

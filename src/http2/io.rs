@@ -12,10 +12,14 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::guard::{Flood, Guard};
 use crate::wire::Wire;
 
 /// What is gathered at most; more than that goes out at once. Two TLS records.
 const GATHERED_BYTES_MAX: usize = 32 * 1024;
+
+/// What is read and dropped in one turn of a connection that is over.
+const DISCARD_BYTES_MAX: usize = 1024 * 1024;
 
 /// A connection as `h2` sees it. Whoever drives `h2` keeps the other handle.
 #[derive(Clone)]
@@ -32,13 +36,49 @@ struct Inner {
     /// Whether the client has closed its sending side, and whether `h2` may know: it takes that for the end of everything.
     ended: bool,
     end_shows: bool,
+    guard: Guard,
+    flood: Option<Flood>,
 }
 
 impl Io {
-    pub(super) fn new(wire: Wire, ahead: Vec<u8>) -> Self {
-        let inner =
-            Inner { wire, ahead, ahead_read: 0, gathered: Vec::new(), written: 0, ended: false, end_shows: false };
+    pub(super) fn new(wire: Wire, ahead: Vec<u8>, guard: Guard) -> Self {
+        let inner = Inner {
+            wire,
+            ahead,
+            ahead_read: 0,
+            gathered: Vec::new(),
+            written: 0,
+            ended: false,
+            end_shows: false,
+            guard,
+            flood: None,
+        };
         Self(Rc::new(RefCell::new(inner)))
+    }
+
+    /// What there was too much of. Nothing is read any more then.
+    pub(super) fn flood(&self) -> Option<Flood> {
+        self.0.borrow().flood
+    }
+
+    /// A new window of time begins for what is counted.
+    pub(super) fn renew(&self) {
+        self.0.borrow_mut().guard.renew();
+    }
+
+    /// Reads and drops what comes, so that the kernel does not reset the connection over what was never read, and take our
+    /// last word with it.
+    pub(super) fn poll_discard(&self, context: &mut Context<'_>) -> Poll<()> {
+        let mut inner = self.0.borrow_mut();
+        let mut scratch = [0; 4096];
+        let mut left = DISCARD_BYTES_MAX;
+        loop {
+            let mut buffer = ReadBuf::new(&mut scratch);
+            match ready!(Pin::new(&mut inner.wire).poll_read(context, &mut buffer)) {
+                Ok(()) if !buffer.filled().is_empty() && left > 0 => left = left.saturating_sub(buffer.filled().len()),
+                _ => return Poll::Ready(()),
+            }
+        }
     }
 
     /// Whether the client has closed its sending side.
@@ -82,6 +122,7 @@ impl AsyncRead for Io {
         if !ahead.is_empty() {
             let count = ahead.len().min(buffer.remaining());
             buffer.put_slice(&ahead[..count]);
+            inner.flood = inner.guard.look(&ahead[..count]).err();
             inner.ahead_read += count;
             if inner.ahead_read == inner.ahead.len() {
                 inner.ahead = Vec::new();
@@ -89,10 +130,18 @@ impl AsyncRead for Io {
             }
             return Poll::Ready(Ok(()));
         }
+        if inner.flood.is_some() {
+            return Poll::Pending;
+        }
         if !inner.ended {
             let filled = buffer.filled().len();
             ready!(Pin::new(&mut inner.wire).poll_read(context, buffer))?;
             inner.ended = buffer.filled().len() == filled;
+            if let Err(flood) = inner.guard.look(&buffer.filled()[filled..]) {
+                inner.flood = Some(flood);
+                buffer.set_filled(filled);
+                return Poll::Pending;
+            }
         }
         if inner.ended && !inner.end_shows { Poll::Pending } else { Poll::Ready(Ok(())) }
     }
@@ -113,9 +162,12 @@ impl AsyncWrite for Io {
         if inner.gathered.len() + total > GATHERED_BYTES_MAX {
             ready!(inner.poll_write_gathered(context))?;
             if total > GATHERED_BYTES_MAX {
-                return Pin::new(&mut inner.wire).poll_write_vectored(context, slices);
+                let count = ready!(Pin::new(&mut inner.wire).poll_write_vectored(context, slices))?;
+                inner.guard.sent(count);
+                return Poll::Ready(Ok(count));
             }
         }
+        inner.guard.sent(total);
         for slice in slices {
             inner.gathered.extend_from_slice(slice);
         }

@@ -6,6 +6,7 @@
 //! 1. [`head`] turns heads and trailers from one form into the other, and refuses what has no equivalent;
 //! 2. [`stream`] is one request and its answer as a stream of bytes whose end is `END_STREAM`.
 
+pub mod guard;
 pub mod head;
 mod io;
 pub mod preface;

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::cause::Cause;
+use crate::http2::guard::Flood;
 use crate::tls::failure::Failure;
 use crate::tls::session;
 
@@ -149,14 +150,8 @@ pub struct RouteShard {
 }
 
 /// A count per [`Cause`].
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct PerCause([Counter; Cause::COUNT]);
-
-impl Default for PerCause {
-    fn default() -> Self {
-        Self(std::array::from_fn(|_| Counter::default()))
-    }
-}
 
 impl PerCause {
     /// The count of one cause.
@@ -313,6 +308,14 @@ pub struct ListenerShard {
     pub redirected: Counter,
     /// Connections that ended in a TCP or framing error of the client's.
     pub client_errors: Counter,
+    /// Connections that speak HTTP/2, and those of them that are open now.
+    pub http2_accepted: Counter,
+    /// See `http2_accepted`.
+    pub http2_open: Counter,
+    /// Requests that are under way over HTTP/2.
+    pub http2_streams: Counter,
+    /// Connections that were ended because of what their clients sent, by what it was.
+    pub http2_floods: [Counter; Flood::ALL.len()],
     /// Handshakes that made a connection, by version of TLS and by whether a session was resumed.
     pub handshakes: [[Counter; session::ORIGINS.len()]; session::VERSIONS.len()],
     /// Handshakes that made none, by why.

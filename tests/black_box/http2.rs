@@ -4,7 +4,9 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request};
 
 use crate::support::http2::frames::{
-    CANCEL, DATA, END_STREAM, Frames, GOAWAY, HEADERS, NO_ERROR, Outcome, PREFACE, PROTOCOL_ERROR, RST_STREAM, head,
+    CANCEL, CONTINUATION, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, Frames, GOAWAY, HEADERS, NO_ERROR, Outcome,
+    PING, PREFACE, PRIORITY, PROTOCOL_ERROR, REFUSED_STREAM, RST_STREAM, Refusal, SETTINGS, WINDOW_UPDATE, block,
+    bytes_of, head,
 };
 use crate::support::http2::{Http2, get};
 use crate::support::instance::Then;
@@ -362,4 +364,171 @@ fn without_h2c_the_preface_is_no_request() {
     client.send(PREFACE);
     assert_eq!(client.response().status(), 505);
     eventually("nothing reached the instance", || (api.count() == 0).then_some(()));
+}
+
+/// A proxy with small limits, whose client has sent a request that is under way.
+fn flooded(flood: impl Fn(&mut Frames)) -> (Option<u32>, Proxy) {
+    let api = Instance::named("a").slow(millis(50));
+    let config = h2c(&[&api]);
+    let limits =
+        ["resets_max", "settings_max", "pings_max", "priorities_max", "window_updates_max", "empty_frames_max"];
+    let config = limits.iter().fold(config, |config, limit| config.set("listener.http2", limit, 10));
+    let proxy = config.start();
+    let other = Http2::connect(proxy.front);
+    let mut client = Frames::connect(proxy.front);
+    client.get(1, "/");
+    assert_eq!(client.outcome(1), Outcome::Answered(200));
+    flood(&mut client);
+    let end = client.end();
+    assert_eq!(other.get("/").status, 200, "other clients do not notice");
+    (end, proxy)
+}
+
+#[test]
+fn floods_of_frames_end_the_connection_and_are_counted_and_logged() {
+    type Flood = fn(&mut Frames, u32);
+    let floods: [(&str, Flood); 8] = [
+        ("resets", |client, number| {
+            let stream = number * 2 + 3;
+            let request = bytes_of(HEADERS, END_HEADERS | END_STREAM, stream, &block(&head("GET", "/")));
+            let reset = bytes_of(RST_STREAM, 0, stream, &CANCEL.to_be_bytes());
+            drop(client.try_write(&[request, reset].concat()));
+            pause(millis(2));
+        }),
+        ("settings", |client, _| drop(client.try_write(&bytes_of(SETTINGS, 0, 0, &[])))),
+        ("pings", |client, _| drop(client.try_write(&bytes_of(PING, 0, 0, &[0; 8])))),
+        ("priorities", |client, _| drop(client.try_write(&bytes_of(PRIORITY, 0, 7, &[0, 0, 0, 0, 9])))),
+        ("priorities", |client, _| drop(client.try_write(&bytes_of(0xbe, 0, 0, &[1; 100])))),
+        ("window_updates", |client, _| drop(client.try_write(&bytes_of(WINDOW_UPDATE, 0, 0, &[0, 0, 0, 1])))),
+        ("empty_frames", |client, number| {
+            if number == 0 {
+                client.request(3, 0, &head("POST", "/"));
+            }
+            drop(client.try_write(&bytes_of(DATA, 0, 3, &[])));
+        }),
+        ("continuations", |client, number| {
+            let (kind, payload) =
+                if number == 0 { (HEADERS, block(&head("GET", "/"))) } else { (CONTINUATION, Vec::new()) };
+            drop(client.try_write(&bytes_of(kind, 0, 3, &payload)));
+        }),
+    ];
+    for (reason, frame) in floods {
+        let (end, proxy) = flooded(|client| (0..60).for_each(|number| frame(client, number)));
+        assert_eq!(end, Some(ENHANCE_YOUR_CALM), "{reason}");
+        proxy.wait_event("a line about it", |event| {
+            event["message"] == "connection ended: too many frames" && event["reason"] == reason
+        });
+        let labels = [("listener", "front"), ("reason", reason)];
+        eventually("it is counted", || (proxy.metric("plimsoll_http2_floods_total", &labels) > 0.5).then_some(()));
+    }
+}
+
+#[test]
+fn requests_beyond_the_limit_are_refused_so_that_they_may_come_again() {
+    let api = Instance::named("a").serving(|exchange| {
+        exchange.wait_for_end();
+        Ok(Then::Close)
+    });
+    let proxy = h2c(&[&api]).set("listener.http2", "streams_max", 2).start();
+    let mut client = Frames::connect(proxy.front);
+    client.get(1, "/").get(3, "/").get(5, "/");
+    assert_eq!(client.outcome(5), Outcome::Reset(REFUSED_STREAM));
+    eventually("two are open", || {
+        (proxy.metric("plimsoll_http2_streams", &[("listener", "front")]) > 1.5).then_some(())
+    });
+}
+
+#[test]
+fn heads_that_are_too_large_get_an_answer() {
+    let api = Instance::named("a");
+    let proxy = h2c(&[&api])
+        .listener("request_head_bytes_max", "\"2KiB\"")
+        .listener("request_target_bytes_max", "\"1KiB\"")
+        .start();
+    let mut client = Frames::connect(proxy.front);
+    let long = "x".repeat(3_000);
+    client.request(1, END_STREAM, &[&head("GET", "/")[..], &[("x-long", &long)]].concat());
+    assert_eq!(client.outcome(1), Outcome::Answered(431));
+    let many: Vec<(&str, &str)> = (0..101).map(|_| ("x", "y")).collect();
+    client.request(3, END_STREAM, &[&head("GET", "/")[..], &many].concat());
+    assert_eq!(client.outcome(3), Outcome::Answered(431));
+    assert_eq!(api.count(), 0);
+}
+
+#[test]
+fn connection_ends_after_as_many_requests_as_are_allowed() {
+    let api = Instance::named("a");
+    let proxy = h2c(&[&api]).listener("keep_alive_requests_max", 2).start();
+    let mut client = Frames::connect(proxy.front);
+    client.get(1, "/");
+    assert_eq!(client.outcome(1), Outcome::Answered(200));
+    client.get(3, "/");
+    assert_eq!(client.wait("a goodbye", |frame| frame.kind == GOAWAY).error(), NO_ERROR);
+    assert_eq!(client.outcome(3), Outcome::Answered(200));
+    client.end();
+    let proxy = h2c(&[&api]).listener("connection_age_max", "\"1s\"").start();
+    let mut client = Frames::connect(proxy.front);
+    client.get(1, "/");
+    assert_eq!(client.outcome(1), Outcome::Answered(200));
+    assert_eq!(client.end(), Some(NO_ERROR));
+}
+
+/// Fields that make a request malformed, and where that is written.
+#[test]
+fn malformed_requests_are_refused_and_never_reach_an_instance() {
+    let api = Instance::named("a");
+    let proxy = h2c(&[&api]).start();
+    let sound = head("GET", "/");
+    let cases: &[(&str, Vec<(&str, &str)>)] = &[
+        ("RFC 9113 8.3.1: no :method", sound[1..].to_vec()),
+        ("8.3.1: no :scheme", [&sound[..1], &sound[2..]].concat()),
+        ("8.3.1: no :path", sound[..3].to_vec()),
+        ("8.3.1: an empty :path", head("GET", "").to_vec()),
+        ("8.3.1: a :path that is none", head("GET", "a").to_vec()),
+        ("8.3.1: * for GET", head("GET", "*").to_vec()),
+        ("8.3: an unknown one", [&sound[..], &[(":x", "y")]].concat()),
+        ("8.3: one of responses", [&sound[..], &[(":status", "200")]].concat()),
+        ("8.3: twice", [&sound[..], &[(":path", "/")]].concat()),
+        ("8.3: after a field", [&[("x", "y")], &sound[..]].concat()),
+        ("8.3.1: host is another", [&sound[..], &[("host", "other")]].concat()),
+        ("8.3.1: two hosts", [&sound[..], &[("host", "test"), ("host", "b")]].concat()),
+        ("8.2.1: upper case", [&sound[..], &[("X-A", "b")]].concat()),
+        ("8.2.1: space in a name", [&sound[..], &[("x a", "b")]].concat()),
+        ("8.2.1: NUL", [&sound[..], &[("x", "a\0b")]].concat()),
+        ("8.2.1: CR", [&sound[..], &[("x", "a\rb")]].concat()),
+        ("8.2.1: LF", [&sound[..], &[("x", "a\nb")]].concat()),
+        ("8.2.1: white space before", [&sound[..], &[("x", " a")]].concat()),
+        ("8.2.1: white space behind", [&sound[..], &[("x", "a\t")]].concat()),
+        ("8.2.2: connection", [&sound[..], &[("connection", "close")]].concat()),
+        ("8.2.2: keep-alive", [&sound[..], &[("keep-alive", "5")]].concat()),
+        ("8.2.2: proxy-connection", [&sound[..], &[("proxy-connection", "close")]].concat()),
+        ("8.2.2: transfer-encoding", [&sound[..], &[("transfer-encoding", "chunked")]].concat()),
+        ("8.2.2: upgrade", [&sound[..], &[("upgrade", "h2c")]].concat()),
+        ("8.2.2: te", [&sound[..], &[("te", "gzip")]].concat()),
+        ("8.1.1: two lengths", [&sound[..], &[("content-length", "1"), ("content-length", "2")]].concat()),
+        ("8.1.1: no number", [&sound[..], &[("content-length", "+1")]].concat()),
+        ("9110 4.2.4: user information", vec![sound[0], sound[1], (":authority", "a@test"), sound[3]]),
+        ("smuggled line", vec![sound[0], sound[1], sound[2], (":path", "/ HTTP/1.1\r\nX: y")]),
+        ("smuggled method", vec![(":method", "GET / HTTP/1.1\r\nX: y"), sound[1], sound[2], sound[3]]),
+    ];
+    for (why, fields) in cases {
+        let mut client = Frames::connect(proxy.front);
+        client.request(1, END_STREAM, fields);
+        let refused = client.refusal(1);
+        assert!(
+            matches!(refused, Refusal::Answered(400) | Refusal::Reset(_) | Refusal::Ended(_)),
+            "{why}: {refused:?}"
+        );
+        assert_eq!(api.count(), 0, "{why}");
+    }
+    assert_eq!(proxy.get("/").status(), 200);
+}
+
+#[test]
+fn plain_connect_is_not_implemented() {
+    let api = Instance::named("a");
+    let proxy = h2c(&[&api]).start();
+    let mut client = Frames::connect(proxy.front);
+    client.request(1, 0, &[(":method", "CONNECT"), (":authority", "test:443")]);
+    assert_eq!(client.outcome(1), Outcome::Answered(501));
 }

@@ -11,7 +11,6 @@ mod support;
 
 mod admin;
 mod balance;
-mod client_certificates;
 mod commands;
 mod documents;
 mod end;
@@ -36,6 +35,5 @@ mod tls_resumption;
 mod tls_to_instances;
 mod upgrade;
 mod waits;
-mod windows_service;
 mod with_nginx;
 mod with_openssl;

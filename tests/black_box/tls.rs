@@ -7,6 +7,7 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{NamedGroup, ProtocolVersion};
 
 use crate::support::folder::Folder;
+use crate::support::http2::frames::{END_HEADERS, END_STREAM, Frame, HEADERS, PREFACE, SETTINGS, block, bytes_of};
 use crate::support::instance::Then;
 use crate::support::tls::{Authority, der};
 use crate::support::{Config, Instance, Proxy, eventually};
@@ -117,6 +118,23 @@ fn the_post_quantum_key_exchange_is_preferred() {
 }
 
 #[test]
+fn client_that_agrees_on_http_2_is_served_over_it() {
+    let setup = start(&[]);
+    let mut client = setup.authority.client().alpn(&["h2"]).connect(setup.proxy.front);
+    let fields = [(":method", "GET"), (":scheme", "https"), (":authority", "test"), (":path", "/h2")];
+    let request = bytes_of(HEADERS, END_HEADERS | END_STREAM, 1, &block(&fields));
+    client.send([PREFACE, &bytes_of(SETTINGS, 0, 0, &[]), &request].concat());
+    let answer = loop {
+        let frame = Frame::read_from(&mut client.wire);
+        if frame.kind == HEADERS {
+            break frame;
+        }
+    };
+    assert_eq!((answer.stream, answer.status()), (1, 200));
+    assert_eq!(setup.proxy.wait_access("/h2")["protocol"], "HTTP/2.0");
+}
+
+#[test]
 fn a_protocol_is_agreed_on_and_without_a_common_one_the_client_is_told_so() {
     let setup = start(&[]);
     let agreed = |protocols: &[&str]| {
@@ -124,6 +142,7 @@ fn a_protocol_is_agreed_on_and_without_a_common_one_the_client_is_told_so() {
         shaken.map(|shaken| shaken.agreed.alpn).map_err(|error| error.to_string())
     };
     assert_eq!(agreed(&["http/1.1"]), Ok(Some("http/1.1".to_owned())));
+    assert_eq!(agreed(&["http/1.1", "h2"]), Ok(Some("h2".to_owned())));
     assert_eq!(agreed(&[]), Ok(None));
     let error = agreed(&["spdy/3", "http/0.9"]).expect_err("nothing in common");
     assert!(error.contains("NoApplicationProtocol"), "{error}");

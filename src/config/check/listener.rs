@@ -6,7 +6,7 @@ use std::path::Path;
 use ipnet::IpNet;
 
 use crate::config::file;
-use crate::config::model::{Hsts, Listener, ListenerName, Redirect};
+use crate::config::model::{Hsts, Http2, Listener, ListenerName, Redirect};
 use crate::config::problem::Problems;
 use crate::config::read::{Field, Span};
 
@@ -115,6 +115,7 @@ fn check(
         health_path: written(&file.health_path).and_then(|path| check_health_path(path, problems)),
         redirect: written(&file.redirect).and_then(|target| check_redirect(&target, problems)),
         hsts: check_hsts(&file.hsts.value, problems),
+        http2: check_http2(&file.http2.value, problems),
         tls: file.tls.is_written().then(|| tls::check_listener(&file.tls, path, problems)),
     })
 }
@@ -180,6 +181,29 @@ fn check_redirect(target: &Field<String>, problems: &mut Problems<'_>) -> Option
         .error(target.span.as_ref(), format!("`redirect` cannot be `\"{}\"`", target.value))
         .hint("write `\"https\"`, or with the port that clients connect to `\"https:8443\"`");
     None
+}
+
+fn check_http2(file: &file::Http2, problems: &mut Problems<'_>) -> Http2 {
+    let (stream_window, connection_window) = (file.stream_window.value.0, file.connection_window.value.0);
+    if stream_window > connection_window {
+        let span = file.stream_window.span.as_ref().or(file.connection_window.span.as_ref());
+        problems
+            .error(span, "`stream_window` is larger than `connection_window`, which holds for all streams together")
+            .hint("lower the first or raise the second");
+    }
+    Http2 {
+        streams_max: file.streams_max.value as u32,
+        stream_window: stream_window as u32,
+        connection_window: connection_window as u32,
+        resets_max: file.resets_max.value as u32,
+        settings_max: file.settings_max.value as u32,
+        pings_max: file.pings_max.value as u32,
+        priorities_max: file.priorities_max.value as u32,
+        window_updates_max: file.window_updates_max.value as u32,
+        empty_frames_max: file.empty_frames_max.value as u32,
+        continuations_max: file.continuations_max.value as u32,
+        errors_max: file.errors_max.value as u32,
+    }
 }
 
 fn check_hsts(file: &file::Hsts, problems: &mut Problems<'_>) -> Option<Hsts> {

@@ -65,6 +65,15 @@ metrics! {
     LISTENER_CLIENT_ERRORS = Counter "plimsoll_listener_client_errors_total" ["listener"]
         "Client connections that ended in a TCP or framing error of the client's.";
 
+    HTTP2_CONNECTIONS = Gauge "plimsoll_http2_connections" ["listener"]
+        "Client connections that speak HTTP/2 and are open now.";
+    HTTP2_ACCEPTED = Counter "plimsoll_http2_connections_accepted_total" ["listener"]
+        "Client connections that turned out to speak HTTP/2.";
+    HTTP2_STREAMS = Gauge "plimsoll_http2_streams" ["listener"]
+        "Requests over HTTP/2 that are being served now.";
+    HTTP2_FLOODS = Counter "plimsoll_http2_floods_total" ["listener", "reason"]
+        "Client connections of HTTP/2 that were ended because too many frames of a kind came.";
+
     TLS_HANDSHAKES = Counter "plimsoll_tls_handshakes_total" ["listener", "version", "session"]
         "TLS handshakes with clients that made a connection, in full or by resuming a session.";
     TLS_HANDSHAKE_FAILURES = Counter "plimsoll_tls_handshake_failures_total" ["listener", "reason"]

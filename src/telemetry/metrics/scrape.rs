@@ -15,6 +15,7 @@ use super::records::{Member, Records};
 use super::{ReloadResult, UNROUTED};
 use crate::cause::Cause;
 use crate::config::model::{InstanceName, PoolName};
+use crate::http2::guard::Flood;
 use crate::platform::usage::{self, Machine, Process};
 use crate::pool::instance::{Admin, Health, Instance};
 use crate::telemetry::stats::{
@@ -237,6 +238,17 @@ impl Scrape {
             self.counter(&names::LISTENER_EVICTED, &labels, stats.sum(|shard| &shard.evicted));
             self.counter(&names::LISTENER_REDIRECTED, &labels, stats.sum(|shard| &shard.redirected));
             self.counter(&names::LISTENER_CLIENT_ERRORS, &labels, stats.sum(|shard| &shard.client_errors));
+            let http2 = stats.sum(|shard| &shard.http2_accepted);
+            // Most listeners of a large file are alike: what they do not speak makes no series.
+            if http2 > 0 {
+                self.gauge(&names::HTTP2_CONNECTIONS, &labels, stats.sum(|shard| &shard.http2_open) as f64);
+                self.counter(&names::HTTP2_ACCEPTED, &labels, http2);
+                self.gauge(&names::HTTP2_STREAMS, &labels, stats.sum(|shard| &shard.http2_streams) as f64);
+                for flood in Flood::ALL {
+                    let count = stats.sum(|shard| &shard.http2_floods[flood as usize]);
+                    self.counter(&names::HTTP2_FLOODS, &[listener.as_str(), flood.code()], count);
+                }
+            }
             if let Some(certificates) = records.certificates.get(listener) {
                 self.handshakes(listener.as_str(), stats);
                 for (certificate, not_after) in certificates {

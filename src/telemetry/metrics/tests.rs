@@ -13,6 +13,7 @@ use super::*;
 use crate::cause::Cause;
 use crate::config::load::{self, Surroundings};
 use crate::health::Reason;
+use crate::http2::guard::Flood;
 use crate::pool::instance::{InstanceId, State};
 use crate::pool::shared::PoolShared;
 use crate::telemetry::stats::{RetryOutcome, RetryReason, WorkerId};
@@ -104,6 +105,8 @@ fn populated() -> Metrics {
     route.of(WorkerId(1)).local.of(Cause::QueueFull).increment();
     let front = metrics.listener(&"front".into());
     front.of(WorkerId(0)).open.add(7);
+    front.of(WorkerId(1)).http2_accepted.add(3);
+    front.of(WorkerId(0)).http2_floods[Flood::Pings as usize].increment();
     front.of(WorkerId(1)).handshakes[1][0].add(4);
     front.of(WorkerId(0)).handshake_failures[Failure::PlainHttp as usize].increment();
     let not_after = SystemTime::UNIX_EPOCH + Duration::from_secs(4_000_000_000);
@@ -142,6 +145,8 @@ fn a_scrape_sums_what_all_workers_counted() {
         (r#"plimsoll_local_responses_total{listener="front",route="to-api",cause="queue_full"}"#, 1.0),
         (r#"plimsoll_local_responses_total{listener="front",route="-",cause="no_route"}"#, 0.0),
         (r#"plimsoll_listener_connections{listener="front"}"#, 7.0),
+        (r#"plimsoll_http2_connections_accepted_total{listener="front"}"#, 3.0),
+        (r#"plimsoll_http2_floods_total{listener="front",reason="pings"}"#, 1.0),
         (r#"plimsoll_tls_handshakes_total{listener="front",version="1.3",session="full"}"#, 4.0),
         (r#"plimsoll_tls_handshake_failures_total{listener="front",reason="plain_http"}"#, 1.0),
         (

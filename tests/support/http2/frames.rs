@@ -7,13 +7,18 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
+use super::super::message::Wire;
 use super::super::wait::BOUND;
 
 pub(crate) const DATA: u8 = 0;
 pub(crate) const HEADERS: u8 = 1;
+pub(crate) const PRIORITY: u8 = 2;
 pub(crate) const RST_STREAM: u8 = 3;
 pub(crate) const SETTINGS: u8 = 4;
+pub(crate) const PING: u8 = 6;
 pub(crate) const GOAWAY: u8 = 7;
+pub(crate) const WINDOW_UPDATE: u8 = 8;
+pub(crate) const CONTINUATION: u8 = 9;
 
 pub(crate) const END_STREAM: u8 = 1;
 pub(crate) const ACK: u8 = 1;
@@ -22,7 +27,9 @@ pub(crate) const END_HEADERS: u8 = 4;
 /// Error codes.
 pub(crate) const NO_ERROR: u32 = 0;
 pub(crate) const PROTOCOL_ERROR: u32 = 1;
+pub(crate) const REFUSED_STREAM: u32 = 7;
 pub(crate) const CANCEL: u32 = 8;
+pub(crate) const ENHANCE_YOUR_CALM: u32 = 11;
 
 pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -36,6 +43,16 @@ pub(crate) struct Frame {
 }
 
 impl Frame {
+    /// The next one on a connection below TLS.
+    #[track_caller]
+    pub(crate) fn read_from(wire: &mut Wire) -> Self {
+        let head = wire.read_exactly(9).expect("the head of a frame");
+        let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
+        let stream = u32::from_be_bytes([head[5] & 0x7f, head[6], head[7], head[8]]);
+        let payload = wire.read_exactly(length).expect("the payload of a frame");
+        Self { kind: head[3], flags: head[4], stream, payload }
+    }
+
     /// The error code of `RST_STREAM` and `GOAWAY`.
     pub(crate) fn error(&self) -> u32 {
         let at = if self.kind == GOAWAY { 4 } else { 0 };
@@ -92,7 +109,8 @@ impl Frames {
     /// Connects and sends preface and settings.
     #[track_caller]
     pub(crate) fn connect(address: SocketAddr) -> Self {
-        Self::connect_with(address, &[])
+        // SETTINGS_HEADER_TABLE_SIZE: answers repeat nothing, so that each can be read by itself.
+        Self::connect_with(address, &[(1, 0)])
     }
 
     /// As [`Frames::connect`], with settings.
@@ -180,6 +198,25 @@ impl Frames {
         if frame.kind == HEADERS { Outcome::Answered(frame.status()) } else { Outcome::Reset(frame.error()) }
     }
 
+    /// How a request that is malformed is refused.
+    #[track_caller]
+    pub(crate) fn refusal(&mut self, stream: u32) -> Refusal {
+        loop {
+            match self.read() {
+                Ok(Some(frame)) if frame.kind == GOAWAY => return Refusal::Ended(frame.error()),
+                Ok(Some(frame)) if frame.stream == stream && frame.kind == RST_STREAM => {
+                    return Refusal::Reset(frame.error());
+                }
+                Ok(Some(frame)) if frame.stream == stream && frame.kind == HEADERS => {
+                    return Refusal::Answered(frame.status());
+                }
+                Ok(Some(_)) => {}
+                Ok(None) => panic!("the connection ended without a word"),
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
     /// The error code with which the other side ends the connection; `None`: without a word.
     #[track_caller]
     pub(crate) fn end(&mut self) -> Option<u32> {
@@ -202,6 +239,15 @@ impl Frames {
     pub(crate) fn reset(self) {
         socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
     }
+}
+
+/// How a malformed request was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    Answered(u16),
+    Reset(u32),
+    /// The whole connection was.
+    Ended(u32),
 }
 
 /// What became of a request.

@@ -3,7 +3,7 @@
 # scripts beside them. What cannot be installed is said loudly, and its tests count as skipped, never as passed.
 #
 #   bash tests/all.sh          everything that has its place in a few minutes
-#   bash tests/all.sh --long   the drills and the fuzzing as well (an hour)
+#   bash tests/all.sh --long   the drills, the fuzzing, and testssl.sh as well (hours)
 #
 # Output: what fails, and a last line of the form `N passed, N failed`. Logs lie in target/tests/.
 set -uo pipefail
@@ -110,6 +110,12 @@ extra=()
 rust_tests tests --no-fail-fast
 for path in tests/scripts/*.sh; do
     [ -e "$path" ] && script "$(basename "$path" .sh)" bash "$path"
+done
+# Other people's tools; those that take minutes are for --long.
+for path in tests/conformance/*.sh; do
+    name=$(basename "$path" .sh)
+    [ "$long" = yes ] || [ "$name" != testssl ] || continue
+    script "$name" timeout -k 10 600 bash "$path"
 done
 script windows bash tests/windows/run.sh
 

@@ -75,6 +75,8 @@ impl Server {
         if settings.alpn.contains(&Alpn::Http11) {
             config.alpn_protocols.push(b"http/1.0".to_vec());
         }
+        // All ciphers are strong; but scanners take a server without an order of its own for one that nobody has set up.
+        config.ignore_client_order = true;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = settings.tickets;
         if let Some(tickets) = &tickets {

@@ -60,14 +60,17 @@ pub const fn proxy_error(cause: Cause) -> &'static str {
         Cause::QueueTimeout | Cause::QueueFull | Cause::Overload => "connection_limit_reached",
         Cause::ConnectRefused => "connection_refused",
         Cause::ConnectTimeout => "connection_timeout",
-        Cause::ConnectReset | Cause::UpstreamReset | Cause::RetryBudgetExhausted => "connection_terminated",
+        Cause::ConnectReset
+        | Cause::UpstreamReset
+        | Cause::RetryBudgetExhausted
+        | Cause::UpgradeLifetime
+        | Cause::UpgradeCut => "connection_terminated",
         Cause::TlsHandshake => "tls_protocol_error",
         Cause::UpstreamClosedEarly => "http_response_incomplete",
         Cause::UpstreamBadResponse => "http_protocol_error",
         Cause::ResponseHeaderTimeout | Cause::ResponseBodyTimeout => "http_response_timeout",
         Cause::RequestWriteTimeout => "connection_write_timeout",
         Cause::UpgradeIdleTimeout => "connection_read_timeout",
-        Cause::UpgradeLifetime | Cause::UpgradeCut => "connection_terminated",
         Cause::ClientBadRequest
         | Cause::NotImplemented
         | Cause::RequestHeaderTimeout

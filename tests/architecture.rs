@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 /// Modules in which requests are served. They read the snapshot and know nothing of how it is made.
-const DATA_SIDE: [&str; 12] = [
+const DATA_SIDE: [&str; 13] = [
     "worker",
     "connection",
     "forward",
@@ -15,6 +15,7 @@ const DATA_SIDE: [&str; 12] = [
     "listener",
     "pool",
     "route",
+    "tls",
     "upstream",
     "wire",
     "cause",
@@ -36,7 +37,7 @@ const CONTROL_SIDE: [&str; 11] = [
 ];
 
 /// Decide, and do nothing else: what they need comes in as arguments.
-const PURE: [&str; 10] = [
+const PURE: [&str; 13] = [
     "src/http1/",
     "src/http2/head.rs",
     "src/route/",
@@ -47,6 +48,9 @@ const PURE: [&str; 10] = [
     "src/config/diff.rs",
     "src/config/check/",
     "src/config/model.rs",
+    "src/tls/pem.rs",
+    "src/tls/certificate.rs",
+    "src/tls/expiry.rs",
 ];
 
 /// What a pure module must not do: wait, look at a clock, touch a file or a socket, roll dice.
@@ -138,6 +142,15 @@ fn pure_modules_have_no_effects() {
         wrong.extend(EFFECTS.iter().map(|effect| lines_with(source, effect)));
     }
     assert!(wrong.is_empty(), "time, chance and sockets come in as arguments here:\n{wrong}");
+}
+
+#[test]
+fn rustls_is_known_below_tls_and_wire_only() {
+    let mut wrong = String::new();
+    for source in sources("src").iter().filter(|source| !in_module(source, "tls") && !in_module(source, "wire")) {
+        wrong.extend(["rustls::", "tokio_rustls", "aws_lc_rs"].map(|name| lines_with(source, name)));
+    }
+    assert!(wrong.is_empty(), "TLS has one door:\n{wrong}");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use toml::{Table, Value};
 
 use crate::support::folder::Folder;
 use crate::support::proxy::run;
+use crate::support::tls::Authority;
 use crate::support::wait::{seconds, within};
 use crate::support::{Client, Proxy, ports};
 
@@ -22,6 +23,17 @@ fn relocate(config: &mut Table) -> std::net::SocketAddr {
         listener.as_table_mut().unwrap().insert("bind".into(), address.to_string().into());
     }
     front
+}
+
+/// Puts certificates where a configuration has them.
+fn certify(config: &Table, folder: &Folder) {
+    let listeners = config["listener"].as_array().unwrap();
+    let certificates = listeners.iter().filter_map(|listener| listener.get("tls")?.get("certificates")?.as_array());
+    for files in certificates.flatten() {
+        let issued = Authority::new().issue(&["localhost"]);
+        folder.write(files["certificate"].as_str().unwrap(), issued.pem);
+        folder.write_secret(files["key"].as_str().unwrap(), issued.key);
+    }
 }
 
 #[test]
@@ -44,6 +56,7 @@ fn every_example_starts_and_ends() {
         runtime.as_table_mut().unwrap().insert("startup_grace".into(), "100ms".into());
         runtime.as_table_mut().unwrap().insert("linger".into(), "0s".into());
         let folder = Folder::new();
+        certify(&config, &folder);
         let file = folder.write("example.toml", config.to_string());
         let checked = run(&["check", &file.display().to_string()]);
         assert!(checked.status.success(), "{shown}: {}", String::from_utf8_lossy(&checked.stderr));

@@ -165,6 +165,15 @@ fn unsafe_stands_in_platform_only() {
 }
 
 #[test]
+fn rustls_is_reached_through_one_door() {
+    let mut wrong = String::new();
+    for source in sources("src").iter().filter(|source| !in_module(source, "tls") && !in_module(source, "wire")) {
+        wrong += &lines_with(source, "rustls");
+    }
+    assert!(wrong.is_empty(), "settings of TLS are made in `tls`, and nowhere else:\n{wrong}");
+}
+
+#[test]
 fn environment_is_read_by_config_and_cli_only() {
     let mut wrong = String::new();
     for source in sources("src") {

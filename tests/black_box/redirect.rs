@@ -1,6 +1,8 @@
 //! Plain requests are sent to `https` where that is wanted, and browsers are told to come that way only.
 
+use crate::support::folder::Folder;
 use crate::support::message::Response;
+use crate::support::tls::Authority;
 use crate::support::{Config, Instance, Proxy};
 
 const YEAR: &str = "max-age=31536000; includeSubDomains; preload";
@@ -106,4 +108,20 @@ fn hsts_is_in_every_answer_over_tls_and_in_none_without() {
         let answer = proxy.get(path);
         assert_eq!(answer.head.all("strict-transport-security"), own, "an instance's own passes: {path}");
     }
+}
+
+#[test]
+fn plain_client_finds_its_way_to_tls_and_is_told_to_stay() {
+    let (api, authority, folder) = (Instance::named("a"), Authority::new(), Folder::new());
+    let files = authority.issue(&["localhost"]).write(&folder, "localhost");
+    let plain = crate::support::ports::free();
+    let config = with_hsts(Config::of(&[&api])).set("listener.tls", "certificates", format!("[{files}]"));
+    let port = config.front.port();
+    let proxy = config.and(&format!("[[listener]]\nbind = '{plain}'\nredirect = 'https:{port}'\n")).start();
+    let answer = crate::support::Client::connect(plain).send("GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n").response();
+    let location = format!("https://localhost:{port}/x");
+    assert_eq!((answer.status(), answer.field("location")), (308, Some(location.as_str())));
+    assert!(!answer.head.has("strict-transport-security"));
+    let mut client = authority.client().connect(proxy.front);
+    assert_eq!(client.get("/x").head.all("strict-transport-security"), [YEAR]);
 }

@@ -93,7 +93,7 @@ fn layers(head: &mut Head, listener: &Listener, peer: &mut Peer, random: &mut Rn
     let admitted = admit::admit(head, listener).expect("admitted");
     max_forwards::apply(head).expect("no limit");
     hop_by_hop::request(head, Upgrade::Drop);
-    imitation::drop_all(head);
+    imitation::drop_all(head, imitation::Certificate::Ours);
     via::request(head).expect("no loop");
     forwarded::apply(head, peer, &admitted);
     black_box(trace_id::apply(head, random));

@@ -4,10 +4,9 @@
 //! start goes: check → take all addresses → probe → first verdicts, or `startup_grace` → open the listeners. The admin
 //! listener answers from before the first probe until after the last request.
 
-use std::io::{self, Write};
+use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::ExitCode;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, SystemTime};
 
@@ -17,7 +16,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep};
 
 use crate::admin::{self, Admin};
-use crate::config::load::{Loaded, load};
+use crate::config::load::{Loaded, Rejected, load};
 use crate::config::model::{Config, InstanceName, ListenerName, PoolName};
 use crate::config::watch::{FilesWatch, Watch};
 use crate::drain::{Drained, drain};
@@ -26,12 +25,13 @@ use crate::listener::bind::{self, BindError, Bound, Neighbour};
 use crate::listener::sockets::{ListenError, ListeningSockets};
 use crate::platform::{self, EndSignals, ReloadSignal};
 use crate::reload::{ControlHandle, Controller, Force, Starting, Trigger};
+use crate::service::{Failure, Lifecycle, Order, Stage};
 use crate::snapshot::{Phase, Published};
 use crate::telemetry::log::{self, LogControl, LogError, Output};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::stats::PoolStats;
 use crate::telemetry::timestamp::Timestamp;
-use crate::tls::expiry::{Notice, Notices, Stage};
+use crate::tls::expiry::{self, Notice, Notices};
 use crate::worker::Workers;
 
 /// Accept queue of the admin listener.
@@ -74,35 +74,46 @@ pub struct AdminListenError {
     pub source: BindError,
 }
 
-/// Runs the proxy with a configuration file until it is told to end: what `plimsoll run` does.
-#[must_use]
-pub fn run(config: &Path) -> ExitCode {
-    let loaded = match load(config) {
-        Ok(loaded) => loaded,
-        // No log stands yet: how and where to log is in the file.
-        Err(rejected) => return fail(&rejected),
-    };
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return fail(&StartError::from(error)),
-    };
-    let result = runtime.block_on(serve(loaded));
-    runtime.shutdown_timeout(RUNTIME_END_MAX);
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&error),
+/// Why the proxy did not run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The configuration has a mistake.
+    #[error("{0}")]
+    Rejected(#[from] Rejected),
+    /// It did not start.
+    #[error("{0}")]
+    Start(#[from] StartError),
+}
+
+impl RunError {
+    /// For supervisors that want a number.
+    #[must_use]
+    pub fn failure(&self) -> Failure {
+        match self {
+            Self::Rejected(_) => Failure::Configuration,
+            Self::Start(StartError::Listen(_) | StartError::Admin(_)) => Failure::Address,
+            Self::Start(StartError::Log(_)) => Failure::Log,
+            Self::Start(StartError::System(_)) => Failure::System,
+        }
     }
 }
 
-fn fail(error: &dyn std::fmt::Display) -> ExitCode {
-    // Nobody is left to tell if standard error is closed.
-    let _closed = writeln!(io::stderr(), "{error}").is_err();
-    ExitCode::FAILURE
+/// Runs the proxy with a configuration file until it is told to end: what `plimsoll run` does.
+///
+/// # Errors
+/// If it does not start. No log may stand by then: how and where to log is in the file.
+pub fn run(config: &Path, lifecycle: Lifecycle) -> Result<(), RunError> {
+    let loaded = load(config)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::from)?;
+    let result = runtime.block_on(serve(loaded, lifecycle));
+    runtime.shutdown_timeout(RUNTIME_END_MAX);
+    Ok(result?)
 }
 
 /// From the log to the last request.
-async fn serve(loaded: Loaded) -> Result<(), StartError> {
-    let mut end_signals = EndSignals::listen()?;
+async fn serve(loaded: Loaded, lifecycle: Lifecycle) -> Result<(), StartError> {
+    lifecycle.enter(Stage::Starting);
+    let mut told = Told { signals: EndSignals::listen()?, lifecycle };
     let reload_signal = ReloadSignal::listen()?;
     let config = Arc::clone(&loaded.config);
     // Dropped last: it writes the lines that wait.
@@ -121,24 +132,78 @@ async fn serve(loaded: Loaded) -> Result<(), StartError> {
         started = Proxy::start(&loaded, Some(log.control())) => started.inspect_err(|error| {
             tracing::error!(%error, "start failed");
         })?,
-        signal = end_signals.next() => {
+        signal = told.end_order() => {
             tracing::info!(signal, "ended before the start was finished");
             return Ok(());
         }
     };
+    told.lifecycle.enter(Stage::Running);
     let triggers = triggers(&proxy, &config, reload_signal);
+    let (handle, published) = (proxy.handle.clone(), Arc::clone(&proxy.published));
     tokio::select! {
         // Dropped in the middle of a reload, that is lost without a trace.
         () = proxy.run() => {}
-        signal = end_signals.next() => tracing::info!(signal, "told to end"),
+        signal = told.while_it_runs(&handle, &published) => tracing::info!(signal, "told to end"),
     }
     drop(triggers);
+    let runtime = &published.load().config.runtime;
+    told.lifecycle.enter(Stage::Stopping { within: runtime.linger + runtime.drain_timeout });
     let at_once = async {
-        let signal = end_signals.next().await;
+        let signal = told.end_order().await;
         tracing::warn!(signal, "told to end at once");
     };
     proxy.end(at_once).await;
     Ok(())
+}
+
+/// Everything that can tell the process what to do from outside: signals and a supervisor.
+struct Told {
+    signals: EndSignals,
+    lifecycle: Lifecycle,
+}
+
+impl Told {
+    /// Waits until it is told to end, and passes over anything else.
+    async fn end_order(&mut self) -> &'static str {
+        loop {
+            // Both arms are cancel-safe.
+            tokio::select! {
+                signal = self.signals.next() => return signal,
+                order = self.lifecycle.next() => if let Order::End(who) = order { return who },
+            }
+        }
+    }
+
+    /// Does what the supervisor says, until it is told to end.
+    async fn while_it_runs(&mut self, handle: &ControlHandle, published: &Published) -> &'static str {
+        let mut reloads = JoinSet::new();
+        loop {
+            let order = tokio::select! {
+                signal = self.signals.next() => return signal,
+                order = self.lifecycle.next() => order,
+                // Keeps the set empty.
+                Some(_ended) = reloads.join_next() => continue,
+            };
+            match order {
+                Order::End(who) => return who,
+                Order::Pause => {
+                    published.pause();
+                    tracing::info!("paused: new connections are closed, what is in flight is finished");
+                    self.lifecycle.enter(Stage::Paused);
+                }
+                Order::Continue => {
+                    published.resume();
+                    tracing::info!("goes on: new connections are served again");
+                    self.lifecycle.enter(Stage::Running);
+                }
+                Order::Reload => {
+                    let handle = handle.clone();
+                    // The controller logs how it went.
+                    reloads.spawn(async move { handle.reload(Trigger::Signal, Force::No).await.is_ok() });
+                }
+            }
+        }
+    }
 }
 
 fn raise_descriptor_limit(config: &Config) {
@@ -210,10 +275,10 @@ async fn care_for_files(handle: ControlHandle, published: Arc<Published>) {
 fn remind(Notice { path, subject, not_after, stage }: &Notice<'_>) {
     let (path, not_after) = (path.display(), Timestamp(*not_after));
     match stage {
-        Stage::Expired => tracing::error!(%path, subject, %not_after, "certificate has expired"),
-        Stage::Month => tracing::warn!(%path, subject, %not_after, "certificate expires in less than 30 days"),
-        Stage::Week => tracing::warn!(%path, subject, %not_after, "certificate expires in less than 7 days"),
-        Stage::Day => tracing::warn!(%path, subject, %not_after, "certificate expires in less than a day"),
+        expiry::Stage::Expired => tracing::error!(%path, subject, %not_after, "certificate has expired"),
+        expiry::Stage::Month => tracing::warn!(%path, subject, %not_after, "certificate expires in less than 30 days"),
+        expiry::Stage::Week => tracing::warn!(%path, subject, %not_after, "certificate expires in less than 7 days"),
+        expiry::Stage::Day => tracing::warn!(%path, subject, %not_after, "certificate expires in less than a day"),
     }
 }
 

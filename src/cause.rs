@@ -56,6 +56,8 @@ pub enum Cause {
     NotImplemented,
     /// The method is not allowed here.
     MethodNotAllowed,
+    /// The route asks for a client certificate, and the client has shown none.
+    ClientCertificateRequired,
     /// The request head did not arrive within `request_head_timeout`.
     RequestHeaderTimeout,
     /// The request body made no progress for `request_body_timeout`.
@@ -76,7 +78,7 @@ pub enum Cause {
 
 impl Cause {
     /// Every cause, in the order of the discriminants: index with `cause as usize`.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 33] = [
         Self::NoRoute,
         Self::NoEligibleInstance,
         Self::Draining,
@@ -101,6 +103,7 @@ impl Cause {
         Self::ClientBadRequest,
         Self::NotImplemented,
         Self::MethodNotAllowed,
+        Self::ClientCertificateRequired,
         Self::RequestHeaderTimeout,
         Self::RequestBodyTimeout,
         Self::RequestBodyTooSlow,
@@ -142,6 +145,7 @@ impl Cause {
             Self::ClientBadRequest => "client_bad_request",
             Self::NotImplemented => "not_implemented",
             Self::MethodNotAllowed => "method_not_allowed",
+            Self::ClientCertificateRequired => "client_certificate_required",
             Self::RequestHeaderTimeout => "request_header_timeout",
             Self::RequestBodyTimeout => "request_body_timeout",
             Self::RequestBodyTooSlow => "request_body_too_slow",

@@ -18,6 +18,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use crate::http::client_certificate::Identity;
 use crate::http::forwarded::{Peer, Scheme};
 use crate::http::stack;
 use crate::http2;
@@ -79,6 +80,8 @@ pub struct Origin {
     pub address: SocketAddr,
     /// What forwarding fields say of it. Shared, because requests of one connection may run side by side.
     pub peer: Rc<RefCell<Peer>>,
+    /// Who it has proven to be, with a certificate.
+    pub identity: Option<Rc<Identity>>,
     /// Its listener as the last snapshot that had it saw it.
     pub listener: Arc<ListenerView>,
     /// What the connection itself is, whatever a reload has made of its listener since.
@@ -98,7 +101,8 @@ pub enum Presence {
 
 impl Client {
     fn new(stream: Wire, address: SocketAddr, listener: Arc<ListenerView>, begun: Instant) -> Self {
-        let origin = Origin::new(address, scheme(&stream), listener);
+        let identity = Identity::of(stream.peer_certificates()).map(Rc::new);
+        let origin = Origin::new(address, scheme(&stream), identity, listener);
         Self { stream, origin, ahead: Vec::new(), ended: false, begun, requests: 0 }
     }
 
@@ -116,9 +120,9 @@ impl Client {
 }
 
 impl Origin {
-    fn new(address: SocketAddr, scheme: Scheme, listener: Arc<ListenerView>) -> Self {
+    fn new(address: SocketAddr, scheme: Scheme, identity: Option<Rc<Identity>>, listener: Arc<ListenerView>) -> Self {
         let peer = Rc::new(RefCell::new(Peer::new(address, scheme, &listener.settings.trusted_proxies)));
-        Self { address, peer, listener, scheme, place: (0, None) }
+        Self { address, peer, identity, listener, scheme, place: (0, None) }
     }
 
     /// Finds the listener in the present snapshot; what depends on its settings is made anew where they may have changed.

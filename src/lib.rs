@@ -32,6 +32,7 @@ pub mod admin;
 pub mod config;
 pub mod demo;
 pub mod reload;
+pub mod service;
 
 // Everywhere.
 pub mod platform;

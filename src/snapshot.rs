@@ -8,12 +8,12 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 
-use crate::config::model::{Config, Listener, ListenerName, PoolName, RouteName};
+use crate::config::model::{ClientCertificate, Config, Listener, ListenerName, PoolName, RouteName};
 use crate::http::hsts;
 use crate::pool::Pool;
 use crate::route::Table;
@@ -65,6 +65,8 @@ pub struct RouteView {
     pub pool: Arc<Pool>,
     /// Whether the route names this listener: then it is served here also where everything else is redirected.
     pub named_here: bool,
+    /// What clients must have shown.
+    pub certificate: ClientCertificate,
     /// Counters of this listener and route.
     pub stats: Arc<RouteStats>,
 }
@@ -117,7 +119,13 @@ fn view(
         let pool = pools.iter().find(|pool| pool.name == route.pool)?;
         let stats = metrics.route(&listener.name, &route.name);
         let named_here = !route.listeners.is_empty();
-        let view = RouteView { name: route.name.clone(), pool: Arc::clone(pool), named_here, stats };
+        let view = RouteView {
+            name: route.name.clone(),
+            pool: Arc::clone(pool),
+            named_here,
+            certificate: route.client_certificate,
+            stats,
+        };
         Some((route.hosts.as_slice(), route.path.as_str(), Arc::new(view)))
     });
     Arc::new(ListenerView {
@@ -151,6 +159,8 @@ pub enum Readiness {
     Starting,
     /// No more.
     Draining,
+    /// Not for now: the service was paused.
+    Paused,
     /// A pool marked `required` has no eligible instance.
     NoEligibleInstance(PoolName),
 }
@@ -161,6 +171,7 @@ impl fmt::Display for Readiness {
             Self::Ready => f.write_str("ready"),
             Self::Starting => f.write_str("starting: waiting for the first verdicts"),
             Self::Draining => f.write_str("draining"),
+            Self::Paused => f.write_str("paused"),
             Self::NoEligibleInstance(pool) => write!(f, "no eligible instance in pool `{pool}`"),
         }
     }
@@ -173,6 +184,7 @@ pub struct Published {
     /// The present snapshot's: workers compare it with theirs once per request, which is cheaper than to load.
     generation: AtomicU64,
     phase: AtomicU8,
+    paused: AtomicBool,
 }
 
 impl Published {
@@ -180,7 +192,12 @@ impl Published {
     #[must_use]
     pub fn new(first: Snapshot) -> Self {
         let generation = AtomicU64::new(first.generation);
-        Self { snapshot: ArcSwap::from_pointee(first), generation, phase: AtomicU8::new(Phase::Starting as u8) }
+        Self {
+            snapshot: ArcSwap::from_pointee(first),
+            generation,
+            phase: AtomicU8::new(Phase::Starting as u8),
+            paused: AtomicBool::new(false),
+        }
     }
 
     /// Replaces the snapshot: requests that begin from now on see the new one, those that run keep theirs.
@@ -218,12 +235,30 @@ impl Published {
         }
     }
 
+    /// From now on new connections are closed at once, and those that are there end with their present request.
+    pub fn pause(&self) {
+        self.paused.store(true, Ordering::Release);
+    }
+
+    /// Takes [`pause`](Self::pause) back.
+    pub fn resume(&self) {
+        self.paused.store(false, Ordering::Release);
+    }
+
+    /// Whether [`pause`](Self::pause) holds.
+    #[inline]
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::Acquire)
+    }
+
     /// Whether this proxy should get traffic.
     #[must_use]
     pub fn readiness(&self) -> Readiness {
         match self.phase() {
             Phase::Starting => Readiness::Starting,
             Phase::Draining => Readiness::Draining,
+            Phase::Serving if self.is_paused() => Readiness::Paused,
             Phase::Serving => {
                 let snapshot = self.snapshot.load();
                 let without = snapshot.pools.iter().find(|pool| pool.settings.required && pool.eligible_count() == 0);

@@ -120,6 +120,18 @@ impl Wire {
         }
     }
 
+    /// The chain that a client has shown and the handshake verified, its own certificate first; empty where it has not.
+    pub fn peer_certificates(&self) -> impl Iterator<Item = &[u8]> {
+        let chain = match self {
+            Self::Tls(stream) => match &**stream {
+                TlsStream::Server(stream) => stream.get_ref().1.peer_certificates(),
+                TlsStream::Client(_) => None,
+            },
+            _ => None,
+        };
+        chain.unwrap_or_default().iter().map(AsRef::as_ref)
+    }
+
     /// The stream by what all kinds have in common. Not inlined, so that what moves bytes is short enough to be: on a plain
     /// socket, which most are, the choice costs one branch then, and 170 instructions less per request.
     #[inline(never)]

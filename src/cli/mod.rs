@@ -7,6 +7,9 @@
 mod check;
 mod client;
 mod remote;
+mod run;
+#[cfg(windows)]
+mod service;
 mod show;
 
 use std::io::Write;
@@ -17,8 +20,8 @@ use check::Strictness;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
+use crate::demo;
 use crate::pool::instance::Admin;
-use crate::{app, demo};
 
 /// The exit code of a command line that is not understood.
 const MISUSE: u8 = 64;
@@ -51,11 +54,17 @@ Logs go to standard output, as JSON lines unless `[log] format` says otherwise.
 
 Signals:
   SIGHUP            reload the configuration (so does a change of the file)
-  SIGTERM, SIGINT   finish what is in flight, then end; a second one ends at once")]
+  SIGTERM, SIGINT   finish what is in flight, then end; a second one ends at once
+
+On Windows Ctrl-C, Ctrl-Break and closing the console do the latter. Started by the service controller, it is a service.")]
     Run {
         #[command(flatten)]
         file: ConfigFile,
     },
+    /// Install it as a Windows service, and control that
+    #[cfg(windows)]
+    #[command(subcommand)]
+    Service(service::Command),
     /// Say everything that is wrong with configuration files
     #[command(after_help = "\
 Prints all errors at once, each with its place and what to write instead. For a file that is right it prints how long
@@ -185,7 +194,9 @@ pub fn main() -> ExitCode {
         }
     };
     let result = match arguments.command {
-        Command::Run { file } => return app::run(&file.config),
+        Command::Run { file } => return run::run(&file.config),
+        #[cfg(windows)]
+        Command::Service(command) => return service::run(command),
         Command::Demo { once } => return demo::run(if once { demo::Rounds::Once } else { demo::Rounds::Endless }),
         Command::Check { strict, files } => {
             return check::check(&files, if strict { Strictness::Strict } else { Strictness::Usual });

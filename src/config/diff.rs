@@ -282,7 +282,8 @@ fn listener_settings(listener: &Listener) -> Settings {
     }
     if let Some(tls) = &listener.tls {
         settings.extend(settings!("tls.", tls, ListenerTls {
-            certificates, minimum_version, alpn, strict_sni, handshake_timeout, tickets, ticket_lifetime, ticket_keys;
+            certificates, minimum_version, alpn, strict_sni, handshake_timeout, tickets, ticket_lifetime, ticket_keys,
+            client_certificate, client_roots, client_revocations;
             bytes;
             without
         }));
@@ -291,7 +292,8 @@ fn listener_settings(listener: &Listener) -> Settings {
 }
 
 fn route_settings(route: &Route) -> Settings {
-    let mut settings = settings!("", route, Route { path, listeners, pool; bytes; without name, hosts });
+    let mut settings =
+        settings!("", route, Route { path, listeners, pool, client_certificate; bytes; without name, hosts });
     settings.push(("host", route.hosts.text()));
     settings
 }

@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use toml::de::{DeTable, DeValue};
 
-use super::model::{Alpn, Balance, LogFormat, LogLevel, OnDown, Secret, TlsVersion};
+use super::model::{Alpn, Balance, ClientCertificate, LogFormat, LogLevel, OnDown, Secret, TlsVersion};
 use super::problem::Problems;
 pub use super::read::Key;
 use super::read::{
     Entry, Field, Named, Rule, Section, Table, Tables, Value, default, join, nested, read_section, section, unset,
     within, zero_or,
 };
-use super::values::{Bytes, ProbeKindWord, Statuses, kib};
+use super::values::{Bytes, ProbeKindWord, RouteCertificateWord, Statuses, kib};
 
 const fn ms(count: u64) -> Duration {
     Duration::from_millis(count)
@@ -156,6 +156,11 @@ section! {
         /// A working day; who steals a key reads what was resumed with it, for no longer than this back.
         ticket_lifetime: Duration = within(s(12 * 3_600), s(60)..=s(7 * 86_400));
         ticket_keys: Option<String> = unset();
+        /// Browsers ask their users about it.
+        client_certificate: ClientCertificate = default(ClientCertificate::Off);
+        client_roots: Option<String> = unset();
+        /// None: authorities with short-lived certificates have none.
+        client_revocations: Vec<Field<String>> = default(Vec::new());
     }
 }
 
@@ -178,6 +183,8 @@ section! {
         /// All.
         listeners: Vec<Field<String>> = default(Vec::new());
         pool: Option<String> = unset();
+        /// What the listener asks for is enough.
+        client_certificate: RouteCertificateWord = default(RouteCertificateWord::Optional);
     }
 }
 

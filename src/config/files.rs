@@ -16,7 +16,7 @@ use super::problem::{Problem, Severity};
 use crate::tls::certificate::{Certificate, Digest};
 use crate::tls::material::Material;
 use crate::tls::pem::{Fault, FileError};
-use crate::tls::roots::Roots;
+use crate::tls::roots::{Revocations, Roots};
 use crate::tls::tickets::SharedKeys;
 
 /// Reads all files of a configuration.
@@ -64,6 +64,39 @@ impl Reader<'_> {
         if let Some(file) = &tls.ticket_keys {
             self.ticket_keys(file);
         }
+        if let Some(file) = &tls.client_roots {
+            self.roots(file);
+        }
+        for file in &tls.client_revocations {
+            self.revocations(file);
+        }
+    }
+
+    fn revocations(&mut self, file: &FileRef) {
+        if self.material.revocations(file).is_some() {
+            return;
+        }
+        let in_use = self.in_use.and_then(|material| material.revocations(file)).cloned();
+        let lists = match self.content(file) {
+            None => in_use,
+            Some(bytes) => match Revocations::read(&file.path, &bytes) {
+                Ok(lists) => {
+                    if let Some(date) = lists.overdue(self.now) {
+                        let message = format!(
+                            "`{}` has a list that was to be replaced by {date}: its authority's clients are refused",
+                            file.path.display()
+                        );
+                        self.report(Severity::Warning, file, message, "fetch the present one");
+                    }
+                    Some(Arc::new(lists))
+                }
+                Err(error) => {
+                    self.complain(Severity::Error, file, &error);
+                    in_use
+                }
+            },
+        };
+        self.material.revocations.extend(lists.map(|lists| (file.path.clone(), lists)));
     }
 
     fn pool(&mut self, pool: &Pool, tls: &PoolTls) {

@@ -223,6 +223,12 @@ pub struct ListenerTls {
     pub tickets: usize,
     /// How long a ticket can be used.
     pub ticket_lifetime: Duration,
+    /// Whether clients are asked for a certificate.
+    pub client_certificate: ClientCertificate,
+    /// The authorities whose client certificates are good; there where clients are asked.
+    pub client_roots: Option<FileRef>,
+    /// Lists of client certificates that are good no more.
+    pub client_revocations: Vec<FileRef>,
     /// Keys of tickets, shared with other nodes; `None`: random ones that rotate.
     pub ticket_keys: Option<FileRef>,
 }
@@ -304,6 +310,19 @@ pub struct Route {
     pub listeners: Vec<ListenerName>,
     /// Where its requests go.
     pub pool: PoolName,
+    /// What clients must have shown.
+    pub client_certificate: ClientCertificate,
+}
+
+/// Whether a client certificate is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientCertificate {
+    /// It is not.
+    Off,
+    /// It is, and a client may do without; one that is shown must be good.
+    Optional,
+    /// Nobody comes in without a good one.
+    Required,
 }
 
 /// A host in a route, in lower case, without a port.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::model::{Alpn, Balance, LogFormat, LogLevel, OnDown, Secret, TlsVersion};
+use super::model::{Alpn, Balance, ClientCertificate, LogFormat, LogLevel, OnDown, Secret, TlsVersion};
 use super::problem::Problems;
 use super::read::{Entry, Value, nearest};
 
@@ -33,6 +33,15 @@ pub(super) enum ProbeKindWord {
     Http,
     /// A connection.
     Tcp,
+}
+
+/// What a route wants of a client certificate, as written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RouteCertificateWord {
+    /// Nothing.
+    Optional,
+    /// That it was shown.
+    Required,
 }
 
 // Text
@@ -246,6 +255,15 @@ words!(LogLevel {
 words!(TlsVersion {
     "1.2" => Self::Tls12,
     "1.3" => Self::Tls13,
+});
+words!(ClientCertificate {
+    "off" => Self::Off,
+    "optional" => Self::Optional,
+    "required" => Self::Required,
+});
+words!(RouteCertificateWord {
+    "optional" => Self::Optional,
+    "required" => Self::Required,
 });
 words!(Alpn {
     "h2" => Self::Http2,

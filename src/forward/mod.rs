@@ -182,7 +182,7 @@ pub async fn forward<'a>(
             Ok(connection)
         } else {
             let timeout = pool.settings.connection.connect_timeout;
-            let made = connect(instance, member.dialer.as_ref(), worker.id, alarm, timeout);
+            let made = connect(instance, member.dialer.as_ref(), worker, alarm, timeout);
             unless_left(client, alarm, body, Box::pin(made)).await?
         };
         let mut connection = match connected {

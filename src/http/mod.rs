@@ -8,6 +8,7 @@
 
 pub mod admit;
 pub mod body;
+pub mod client_certificate;
 pub mod date;
 pub mod forwarded;
 pub mod hop_by_hop;

@@ -18,6 +18,7 @@ use crate::http1::{Method, Persistence};
 pub const fn status(cause: Cause) -> u16 {
     match cause {
         Cause::ClientBadRequest => 400,
+        Cause::ClientCertificateRequired => 403,
         Cause::NoRoute => 404,
         Cause::MethodNotAllowed => 405,
         Cause::RequestHeaderTimeout | Cause::RequestBodyTimeout | Cause::RequestBodyTooSlow => 408,
@@ -78,7 +79,7 @@ pub const fn proxy_error(cause: Cause) -> &'static str {
         | Cause::RequestBodyTooSlow
         | Cause::ClientClosed
         | Cause::ClientTooSlow => "http_request_error",
-        Cause::MethodNotAllowed | Cause::RequestTooLarge => "http_request_denied",
+        Cause::MethodNotAllowed | Cause::RequestTooLarge | Cause::ClientCertificateRequired => "http_request_denied",
         Cause::LoopDetected => "proxy_loop_detected",
         Cause::Internal => "proxy_internal_error",
     }
@@ -214,6 +215,7 @@ fn escaped(text: &str, replacement: impl Fn(char) -> Option<&'static str>) -> St
 const fn reason(status: u16) -> &'static str {
     match status {
         400 => "Bad Request",
+        403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",
         408 => "Request Timeout",
@@ -292,6 +294,7 @@ mod tests {
             ("client_bad_request", 400, "http_request_error"),
             ("not_implemented", 501, "http_request_error"),
             ("method_not_allowed", 405, "http_request_denied"),
+            ("client_certificate_required", 403, "http_request_denied"),
             ("request_header_timeout", 408, "http_request_error"),
             ("request_body_timeout", 408, "http_request_error"),
             ("request_body_too_slow", 408, "http_request_error"),

@@ -10,7 +10,7 @@
 //! so are trailers that would be harmful if a recipient merged them into the head (RFC 9110 §6.5.1).
 
 use super::field::is_token_byte;
-use super::name::{Name, NameSet};
+use super::name::{Name, NameSet, tells_client_certificate};
 
 /// How much may stand around the data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -347,7 +347,7 @@ fn trailer_is_dropped(line: &[u8]) -> bool {
 #[must_use]
 pub fn passes_as_trailer(name: &[u8]) -> bool {
     let name: Vec<u8> = name.iter().map(|byte| if *byte == b'_' { b'-' } else { *byte }).collect();
-    !TRAILERS_DROPPED.contains(Name::recognise(&name))
+    !TRAILERS_DROPPED.contains(Name::recognise(&name)) && !tells_client_certificate(&name)
 }
 
 #[cfg(test)]

@@ -90,6 +90,23 @@ impl Name {
     }
 }
 
+/// The fields that tell instances of a client's certificate (`http::client_certificate`): too rare to be a [`Name`].
+const CLIENT_CERTIFICATE: [&[u8]; 5] = [
+    b"client-cert",
+    b"client-cert-chain",
+    b"x-client-cert-subject",
+    b"x-client-cert-san",
+    b"x-client-cert-fingerprint",
+];
+
+/// Whether a name, with hyphens, is one of the fields that tell of a client's certificate.
+#[inline]
+#[must_use]
+pub fn tells_client_certificate(name: &[u8]) -> bool {
+    // Most names end here.
+    matches!(name.len(), 11 | 17 | 21 | 25) && CLIENT_CERTIFICATE.iter().any(|field| name.eq_ignore_ascii_case(field))
+}
+
 /// A set of names: one bit each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct NameSet(u64);
@@ -332,6 +349,16 @@ mod tests {
                     assert_eq!(Name::recognise(&text) == known.name, same, "{}", text.escape_ascii());
                 }
             }
+        }
+    }
+
+    #[test]
+    fn fields_about_client_certificates_are_told_in_any_case() {
+        for field in CLIENT_CERTIFICATE {
+            assert!(tells_client_certificate(field) && tells_client_certificate(&field.to_ascii_uppercase()));
+        }
+        for other in [&b"client-certs"[..], b"client_cert", b"x-client-cert", b"client-cero", b""] {
+            assert!(!tells_client_certificate(other));
         }
     }
 

@@ -262,6 +262,7 @@ impl Server<'_> {
             listener: Arc::clone(&self.origin.listener),
             address: self.origin.address,
             peer: Rc::clone(&self.origin.peer),
+            identity: self.origin.identity.clone(),
         }
     }
 
@@ -296,7 +297,7 @@ impl Server<'_> {
             let gone = self.origin.refresh(self.worker) == Presence::Gone;
             let max = self.origin.listener.settings.keep_alive_requests_max;
             let enough = max.is_some_and(|max| self.requests >= max);
-            if gone || enough || self.old_at().is_some_and(|old| now >= old) || self.worker.draining() {
+            if gone || enough || self.old_at().is_some_and(|old| now >= old) || self.worker.leaving() {
                 self.leave(now);
             }
             self.set_alarm(requests);

@@ -17,6 +17,9 @@ mod unix;
 #[cfg(windows)]
 mod windows;
 
+#[cfg(windows)]
+pub use windows::service;
+
 #[cfg(unix)]
 use unix as system;
 #[cfg(windows)]
@@ -97,6 +100,18 @@ pub struct DescriptorLimit {
 /// If the system refuses.
 pub fn raise_descriptor_limit() -> io::Result<Option<DescriptorLimit>> {
     system::raise_descriptor_limit()
+}
+
+/// How many descriptors may be open now. `None`: the system has no such limit.
+#[must_use]
+pub fn descriptor_limit() -> Option<u64> {
+    system::descriptor_limit()
+}
+
+/// The number of a socket's descriptor. The system gives the lowest that is free, so that all below it were in use.
+#[must_use]
+pub fn descriptor_number(socket: &tokio::net::TcpStream) -> Option<u64> {
+    system::descriptor_number(socket)
 }
 
 /// The signals that ask the process to end. From its making on, none of them ends the process by itself.

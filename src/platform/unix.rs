@@ -76,6 +76,15 @@ fn holder_of(_address: SocketAddr) -> Option<String> {
     None
 }
 
+pub(super) fn descriptor_limit() -> Option<u64> {
+    getrlimit(Resource::Nofile).current
+}
+
+pub(super) fn descriptor_number(socket: &tokio::net::TcpStream) -> Option<u64> {
+    use std::os::fd::AsRawFd as _;
+    u64::try_from(socket.as_raw_fd()).ok()
+}
+
 pub(super) fn raise_descriptor_limit() -> io::Result<Option<DescriptorLimit>> {
     let mut limit = getrlimit(Resource::Nofile);
     let before = limit.current.unwrap_or(u64::MAX);

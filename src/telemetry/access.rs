@@ -52,6 +52,8 @@ pub struct AccessRecord<'a> {
     pub client: SocketAddr,
     /// What TLS agreed on with it; `None`: it came without.
     pub tls: Option<Session<'a>>,
+    /// SHA-256 of the certificate that the client has shown.
+    pub client_certificate: Option<&'a str>,
     /// From the first byte of the head to its last.
     pub headers: Duration,
     /// Waiting for an eligible instance.
@@ -94,6 +96,7 @@ pub fn log(record: &AccessRecord<'_>) {
         tls_version = record.tls.map(|tls| session::VERSIONS[tls.version]),
         tls_cipher = record.tls.map(|tls| tls.cipher),
         sni = record.tls.and_then(|tls| tls.name),
+        client_certificate = record.client_certificate,
         headers = record.headers.as_secs_f64(),
         queue = record.queue.map(|time| time.as_secs_f64()),
         connect = record.connect.map(|time| time.as_secs_f64()),

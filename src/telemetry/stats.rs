@@ -150,8 +150,14 @@ pub struct RouteShard {
 }
 
 /// A count per [`Cause`].
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct PerCause([Counter; Cause::COUNT]);
+
+impl Default for PerCause {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Counter::default()))
+    }
+}
 
 impl PerCause {
     /// The count of one cause.

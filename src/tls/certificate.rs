@@ -34,6 +34,13 @@ impl Digest {
         Self(own)
     }
 
+    /// As 64 hexadecimal digits.
+    #[must_use]
+    pub fn hex(&self) -> String {
+        let digit = |bits: u8| char::from(b"0123456789abcdef"[usize::from(bits)]);
+        self.0.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+    }
+
     pub(super) fn bytes(&self) -> &[u8; 32] {
         &self.0
     }
@@ -152,7 +159,7 @@ pub(crate) fn date(time: SystemTime) -> String {
     Timestamp(time).to_string().chars().take("2026-11-22".len()).collect()
 }
 
-fn time(time: ASN1Time) -> SystemTime {
+pub(super) fn time(time: ASN1Time) -> SystemTime {
     // What lies before 1970 is as expired as 1970 itself.
     UNIX_EPOCH + Duration::from_secs(u64::try_from(time.timestamp()).unwrap_or(0))
 }

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use rustls::{Error, PeerIncompatible};
+use rustls::{CertificateError, Error, PeerIncompatible};
 
 /// Why a client got no connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +24,15 @@ pub enum Failure {
     Protocol,
     /// The client does not want us: it sent an alert.
     Alert,
-    /// The client's certificate is missing, or not good.
+    /// The client has shown no certificate where one is required.
+    ClientCertificateMissing,
+    /// Its certificate's time is over, or has not come.
+    ClientCertificateExpired,
+    /// Its certificate is of an authority that we do not know.
+    ClientCertificateUnknownIssuer,
+    /// Its certificate was revoked, or nobody can tell whether it was.
+    ClientCertificateRevoked,
+    /// Its certificate is not good for another reason.
     ClientCertificate,
     /// What came is not TLS, or not as it should be.
     Malformed,
@@ -34,7 +42,7 @@ pub enum Failure {
 
 impl Failure {
     /// Every one, in the order of the discriminants.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 15] = [
         Self::Timeout,
         Self::Closed,
         Self::PlainHttp,
@@ -43,6 +51,10 @@ impl Failure {
         Self::Algorithm,
         Self::Protocol,
         Self::Alert,
+        Self::ClientCertificateMissing,
+        Self::ClientCertificateExpired,
+        Self::ClientCertificateUnknownIssuer,
+        Self::ClientCertificateRevoked,
         Self::ClientCertificate,
         Self::Malformed,
         Self::Other,
@@ -60,9 +72,28 @@ impl Failure {
             Self::Algorithm => "algorithm",
             Self::Protocol => "no_application_protocol",
             Self::Alert => "client_alert",
+            Self::ClientCertificateMissing => "client_certificate_missing",
+            Self::ClientCertificateExpired => "client_certificate_expired",
+            Self::ClientCertificateUnknownIssuer => "client_certificate_unknown_issuer",
+            Self::ClientCertificateRevoked => "client_certificate_revoked",
             Self::ClientCertificate => "client_certificate",
             Self::Malformed => "malformed",
             Self::Other => "other",
+        }
+    }
+
+    fn of_certificate(error: &CertificateError) -> Self {
+        use CertificateError as E;
+        match error {
+            E::Expired | E::ExpiredContext { .. } | E::NotValidYet | E::NotValidYetContext { .. } => {
+                Self::ClientCertificateExpired
+            }
+            E::UnknownIssuer => Self::ClientCertificateUnknownIssuer,
+            E::Revoked
+            | E::UnknownRevocationStatus
+            | E::ExpiredRevocationList
+            | E::ExpiredRevocationListContext { .. } => Self::ClientCertificateRevoked,
+            _ => Self::ClientCertificate,
         }
     }
 
@@ -73,9 +104,9 @@ impl Failure {
         match tls {
             Error::NoApplicationProtocol => Self::Protocol,
             Error::AlertReceived(_) => Self::Alert,
-            Error::InvalidCertificate(_) | Error::NoCertificatesPresented | Error::InvalidCertRevocationList(_) => {
-                Self::ClientCertificate
-            }
+            Error::NoCertificatesPresented => Self::ClientCertificateMissing,
+            Error::InvalidCertificate(error) => Self::of_certificate(error),
+            Error::InvalidCertRevocationList(_) => Self::ClientCertificateRevoked,
             Error::PeerIncompatible(
                 PeerIncompatible::SupportedVersionsExtensionRequired
                 | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::certificate::{Certificate, Digest};
-use super::roots::Roots;
+use super::roots::{Revocations, Roots};
 use super::tickets::SharedKeys;
 use crate::config::model::{CertificateFiles, FileRef};
 
@@ -21,6 +21,8 @@ pub struct Material {
     pub(crate) ticket_keys: HashMap<PathBuf, Arc<SharedKeys>>,
     /// Certificates of authorities that a file names, by path.
     pub(crate) roots: HashMap<PathBuf, Arc<Roots>>,
+    /// Lists of revoked certificates, by path.
+    pub(crate) revocations: HashMap<PathBuf, Arc<Revocations>>,
     /// Those that the system trusts, where a pool goes by them.
     pub(crate) system_roots: Option<Arc<Roots>>,
     /// What each file held when it was read, broken ones included.
@@ -46,6 +48,12 @@ impl Material {
         file.map_or(self.system_roots.as_ref(), |file| self.roots.get(&file.path))
     }
 
+    /// The revocation lists in this file.
+    #[must_use]
+    pub fn revocations(&self, file: &FileRef) -> Option<&Arc<Revocations>> {
+        self.revocations.get(&file.path)
+    }
+
     /// The files, and what each of them held.
     pub fn files(&self) -> impl Iterator<Item = (&PathBuf, Digest)> {
         self.files.iter().map(|(path, digest)| (path, *digest))
@@ -64,6 +72,10 @@ impl Material {
             .filter(|(file, new)| before.ticket_keys.get(*file).is_none_or(|old| old.digest != new.digest));
         let roots =
             self.roots.iter().filter(|(file, new)| before.roots.get(*file).is_none_or(|old| old.digest != new.digest));
-        certificates.count() + ticket_keys.count() + roots.count()
+        let revocations = self
+            .revocations
+            .iter()
+            .filter(|(file, new)| before.revocations.get(*file).is_none_or(|old| old.digest != new.digest));
+        certificates.count() + ticket_keys.count() + roots.count() + revocations.count()
     }
 }

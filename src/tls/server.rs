@@ -10,7 +10,10 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::server::{Acceptor, ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{
+    Acceptor, ClientHello, NoClientAuth, NoServerSessionStorage, ProducesTickets, ResolvesServerCert,
+};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, SupportedProtocolVersion, version};
 use tokio::io::AsyncWriteExt;
@@ -21,8 +24,9 @@ use super::certificate::Digest;
 use super::failure::Failure;
 use super::material::Material;
 use super::provider;
+use super::roots::{Anonymous, client_verifier};
 use super::tickets::{Keys, RandomKeys, Tickets};
-use crate::config::model::{Alpn, ListenerTls, TlsVersion};
+use crate::config::model::{Alpn, ClientCertificate, ListenerTls, TlsVersion};
 use crate::wire::Wire;
 
 /// First byte of a TLS record that begins a handshake (RFC 8446 section 5.1).
@@ -55,7 +59,7 @@ impl Server {
     /// Builds it. Random ticket keys are taken over from `before`, so that a reload costs no client its session.
     ///
     /// # Panics
-    /// Never: the provider has ciphers for both versions.
+    /// If the files of client certificates are not in `material`, where `config` has put them.
     #[must_use]
     pub fn build(settings: &ListenerTls, material: &Material, before: Option<&Self>) -> Self {
         const BOTH: &[&SupportedProtocolVersion] = &[&version::TLS13, &version::TLS12];
@@ -68,7 +72,7 @@ impl Server {
         let mut config = ServerConfig::builder_with_provider(Arc::clone(provider()))
             .with_protocol_versions(versions)
             .expect("the provider has ciphers for both versions")
-            .with_no_client_auth()
+            .with_client_cert_verifier(verifier(settings, material))
             .with_cert_resolver(Arc::<Certificates>::clone(&certificates));
         config.alpn_protocols = settings.alpn.iter().map(|protocol| protocol.id().as_bytes().to_vec()).collect();
         // It is what we speak with those who speak nothing newer, and `curl --http1.0` offers nothing else.
@@ -149,7 +153,33 @@ fn tickets(settings: &ListenerTls, material: &Material, before: Option<&Server>)
         (None, Some(Keys::Random(random))) => Keys::Random(Arc::clone(random)),
         (None, _) => Keys::Random(Arc::new(RandomKeys::new())),
     };
-    Tickets::new(keys, settings.ticket_lifetime, Digest::of(b"nothing is asked of clients"))
+    Tickets::new(keys, settings.ticket_lifetime, policy(settings, material))
+}
+
+/// What asks clients for certificates, and judges them.
+fn verifier(settings: &ListenerTls, material: &Material) -> Arc<dyn ClientCertVerifier> {
+    let anonymous = match settings.client_certificate {
+        ClientCertificate::Off => return Arc::new(NoClientAuth),
+        ClientCertificate::Optional => Anonymous::Allowed,
+        ClientCertificate::Required => Anonymous::Refused,
+    };
+    let roots = settings.client_roots.as_ref().and_then(|file| material.roots(Some(file)));
+    let revocations: Vec<_> =
+        settings.client_revocations.iter().filter_map(|file| material.revocations(file)).cloned().collect();
+    let verifier = roots.map(|roots| client_verifier(roots, &revocations, anonymous));
+    // `config` lets no listener through whose files are not read and sound.
+    verifier.expect("roots of clients").expect("lists that were looked at")
+}
+
+/// Of all that a full handshake asks of a client: a session that began under another one is not resumed.
+fn policy(settings: &ListenerTls, material: &Material) -> Digest {
+    let mut bytes = vec![settings.client_certificate as u8];
+    let roots = settings.client_roots.as_ref().and_then(|file| material.roots(Some(file)));
+    let revocations = settings.client_revocations.iter().filter_map(|file| material.revocations(file));
+    for digest in roots.map(|roots| roots.digest).into_iter().chain(revocations.map(|lists| lists.digest)) {
+        bytes.extend_from_slice(digest.bytes());
+    }
+    Digest::of(&bytes)
 }
 
 /// The certificates of a listener, by the names that they are for.

@@ -12,9 +12,9 @@ use crate::cause::Cause;
 use crate::health::Evidence;
 use crate::platform;
 use crate::pool::instance::Instance;
-use crate::telemetry::stats::WorkerId;
 use crate::tls::client::{Dialer, HandshakeError};
 use crate::wire::Wire;
+use crate::worker::Worker;
 use crate::worker::alarm::{Alarm, Ring};
 
 /// No connection.
@@ -80,7 +80,7 @@ impl ConnectError {
 pub async fn connect(
     instance: &Arc<Instance>,
     dialer: Option<&Arc<Dialer>>,
-    worker: WorkerId,
+    worker: &Worker,
     alarm: &Alarm,
     timeout: Duration,
 ) -> Result<Connection, ConnectError> {
@@ -91,6 +91,10 @@ pub async fn connect(
     };
     let connecting = alarm.run(begun + timeout, platform::connect(instance.address));
     let stream = connecting.await.map_err(late)?.map_err(judge)?;
+    if !worker.has_room_for(&stream) {
+        return Err(ConnectError::Exhausted(io::Error::other("the last descriptors are kept")));
+    }
+    let worker = worker.id;
     // Heads and bodies are written in as few pieces as can be; Nagle's delay would only hold back the last of them.
     stream.set_nodelay(true).map_err(ConnectError::Failed)?;
     let stream = match dialer {

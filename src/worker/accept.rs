@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 
 use super::alarm::Evict;
 use super::clients::Seat;
+use super::descriptors::Room;
 use super::{Share, Worker, WorkerCommand};
 use crate::config::model::ListenerName;
 use crate::connection;
@@ -115,8 +116,10 @@ async fn accept_until(
             () = stop.notified() => break,
         };
         match accepted {
+            // The address stays ours, but nobody is served.
+            Ok(_) if worker.published.is_paused() => {}
             Ok((stream, peer)) => place(&worker, &mut last, stream, peer, share).await,
-            Err(error) => pause_after(&error, &listener).await,
+            Err(error) => pause_after(&worker, &error, &listener).await,
         }
     }
     // Asks the kernel itself: the runtime only knows of connections that it has been told about, and what is left in the
@@ -151,10 +154,12 @@ fn is_client_error(error: &io::Error) -> bool {
     )
 }
 
-async fn pause_after(error: &io::Error, listener: &ListenerName) {
+async fn pause_after(worker: &Worker, error: &io::Error, listener: &ListenerName) {
     if !is_client_error(error) {
         // Out of descriptors or memory: accepting at once again would spin, and giving up would end the service.
-        tracing::error!(%listener, %error, "cannot accept connections, trying again");
+        if worker.crowd.descriptors.may_say() {
+            tracing::error!(%listener, %error, "cannot accept connections, trying again");
+        }
         tokio::time::sleep(ERROR_PAUSE).await;
     }
 }
@@ -170,6 +175,10 @@ async fn place(worker: &Rc<Worker>, last: &mut Arc<ListenerView>, stream: TcpStr
         listener.stats.of(worker.id).refused[RefusedConnection::ClientLimit as usize].increment();
         return tracing::debug!(listener = %listener.settings.name, client = %peer, "client has too many connections");
     };
+    if worker.crowd.descriptors.room(&stream) > Room::Ample && !evict(worker, None, Evict::Any) {
+        listener.stats.of(worker.id).refused[RefusedConnection::Descriptors as usize].increment();
+        return tracing::debug!(listener = %listener.settings.name, client = %peer, "no descriptor for a client");
+    }
     make_room(worker, &listener.settings.name).await;
     let target = target(worker, share);
     if target == worker.id.0 {
@@ -250,16 +259,7 @@ async fn make_room(worker: &Rc<Worker>, listener: &ListenerName) {
         let view = worker.view();
         let Some(listener_view) = view.listener(listener) else { return };
         let Some(full) = full(worker, listener_view, view.config.runtime.connections_max) else { return };
-        let group = full.listener().map(|name| worker.group(name));
-        if !worker.alarms.evict_idle(group, which) {
-            // None of ours: the others look, too. A full inbox means that they are at it already.
-            for (at, other) in crowd.workers.iter().enumerate() {
-                if at != worker.id.0 {
-                    let command = WorkerCommand::EvictIdle { listener: full.listener().cloned(), which };
-                    let _full = other.commands.try_send(command).is_err();
-                }
-            }
-        }
+        evict(worker, full.listener(), which);
         crowd.waiting.fetch_add(1, Ordering::Relaxed);
         let freed = crowd.freed.notified();
         let _pause_over = tokio::time::timeout(ROOM_PAUSE, freed).await.is_err();
@@ -267,6 +267,22 @@ async fn make_room(worker: &Rc<Worker>, listener: &ListenerName) {
         // Nowhere is one that has had a request: the next look takes those as well that have not asked for long.
         which = Evict::Any;
     }
+}
+
+/// Has a connection closed that idles, of this listener or of any; of ours, if there is one, else the other workers look.
+/// Returns whether it is one of ours.
+fn evict(worker: &Worker, listener: Option<&ListenerName>, which: Evict) -> bool {
+    let ours = worker.alarms.evict_idle(listener.map(|name| worker.group(name)), which);
+    if !ours {
+        for (at, other) in worker.crowd.workers.iter().enumerate() {
+            if at != worker.id.0 {
+                // A full inbox means that they are at it already.
+                let command = WorkerCommand::EvictIdle { listener: listener.cloned(), which };
+                let _full = other.commands.try_send(command).is_err();
+            }
+        }
+    }
+    ours
 }
 
 /// A limit on connections that is reached.

@@ -9,6 +9,7 @@ mod accept;
 pub mod alarm;
 pub mod buffers;
 mod clients;
+mod descriptors;
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -16,8 +17,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
+use tokio::net::TcpStream;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
@@ -31,6 +33,7 @@ use crate::upstream::reuse::Idle;
 use alarm::{Alarms, Evict, Ring, Ticks};
 use buffers::Buffers;
 use clients::{Clients, Seat};
+use descriptors::{Descriptors, Room};
 
 /// Commands that may wait for a worker; senders on the control side wait for room, workers among themselves do not.
 const COMMANDS_MAX: usize = 1024;
@@ -38,6 +41,9 @@ const COMMANDS_MAX: usize = 1024;
 /// How many new tasks and events a worker handles before it looks for I/O again. Tokio's default, 61, is for runtimes
 /// whose tasks compute; here every task ends in a wait after microseconds, and each look is a system call.
 const EVENT_INTERVAL: u32 = 256;
+
+/// How often the limit of descriptors is looked at.
+const LIMIT_LOOK: Duration = Duration::from_secs(1);
 
 /// What the control side (or another worker) asks of a worker.
 #[derive(Debug)]
@@ -103,6 +109,7 @@ pub enum Share {
 pub struct Crowd {
     workers: Vec<WorkerHandle>,
     clients: Arc<Clients>,
+    descriptors: Descriptors,
     /// Signalled when a connection closes while somebody waits for room.
     freed: Notify,
     waiting: AtomicUsize,
@@ -152,6 +159,7 @@ impl Workers {
         let crowd = Arc::new(Crowd {
             workers: handles.clone(),
             clients: Arc::default(),
+            descriptors: Descriptors::default(),
             freed: Notify::new(),
             waiting: AtomicUsize::new(0),
         });
@@ -283,10 +291,16 @@ impl Worker {
         self.published.readiness()
     }
 
-    /// Whether connections are to end with their present request.
+    /// Whether the process is ending.
     #[must_use]
     pub fn draining(&self) -> bool {
         self.draining.get()
+    }
+
+    /// Whether connections are to end with their present request: at the end, and while the service is paused.
+    #[must_use]
+    pub fn leaving(&self) -> bool {
+        self.draining.get() || self.published.is_paused()
     }
 
     /// The number under which the connections of a listener are registered.
@@ -296,6 +310,12 @@ impl Worker {
             groups.push(listener.clone());
             groups.len() - 1
         })
+    }
+
+    /// Whether a new socket to an instance may be used: not one of the last descriptors.
+    #[must_use]
+    pub fn has_room_for(&self, socket: &TcpStream) -> bool {
+        self.crowd.descriptors.room(socket) < Room::None
     }
 
     fn handle(&self) -> &WorkerHandle {
@@ -369,7 +389,12 @@ async fn run(
 /// Rings alarms, and closes upstream connections that nobody used for long or that the instance closed.
 async fn tick(worker: Rc<Worker>) {
     let alarms = Rc::clone(&worker.alarms);
-    let sweep = |now| {
+    let mut looked_at = Instant::now();
+    let sweep = |now: Instant| {
+        if now.saturating_duration_since(looked_at) >= LIMIT_LOOK {
+            looked_at = now;
+            worker.crowd.descriptors.refresh();
+        }
         let mut idle = worker.idle.borrow_mut();
         idle.sweep(now);
         if idle.is_empty() { Ticks::NotNeeded } else { Ticks::Needed }

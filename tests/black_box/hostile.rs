@@ -202,3 +202,41 @@ fn events_arrive_one_by_one() {
     }
     assert_eq!(client.wire.read_exactly(5).unwrap(), b"0\r\n\r\n");
 }
+
+#[test]
+fn admin_listener_answers_and_clients_come_back_when_descriptors_have_run_out() {
+    let api = Instance::named("a");
+    let proxy = Config::of(&[&api]).start();
+    let limit = proxy.descriptors() + 60;
+    let status = std::process::Command::new("prlimit")
+        .args(["--pid", &proxy.pid().to_string(), &format!("--nofile={limit}:{limit}")])
+        .status()
+        .expect("prlimit");
+    assert!(status.success());
+    // The limit is looked at once a second, while there are connections.
+    let _one = proxy.connect();
+    pause(millis(1_500));
+    let mut flood: Vec<_> = (0..400).map(|_| proxy.connect()).collect();
+    for client in &mut flood {
+        // Busy ones, which cannot be closed to make room; some are refused already.
+        drop(client.wire.write("GET / HTTP/1.1\r\nX: "));
+    }
+    proxy.wait_event("the warning", |event| {
+        event["message"].as_str().is_some_and(|text| text.contains("LimitNOFILE")) && event["level"] == "WARN"
+    });
+    for _ in 0..5 {
+        assert_eq!(proxy.admin_get("/ready").status(), 200);
+        assert!(proxy.metric("process_max_fds", &[]) > 0.0);
+        assert!(proxy.metric("process_open_fds", &[]) <= limit as f64);
+    }
+    eventually("connections are refused", || {
+        let labels = [("reason", "descriptors")];
+        (proxy.metric("plimsoll_listener_connections_refused_total", &labels) > 0.5).then_some(())
+    });
+    drop(flood);
+    eventually("clients are served again", || {
+        let mut client = crate::support::Client::try_connect(proxy.front).ok()?;
+        client.wire.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n").ok()?;
+        client.wire.read_response_to("GET").ok().filter(|answer| answer.status() == 200).map(drop)
+    });
+}

@@ -11,6 +11,7 @@ mod support;
 
 mod admin;
 mod balance;
+mod client_certificates;
 mod commands;
 mod documents;
 mod end;
@@ -35,5 +36,6 @@ mod tls_resumption;
 mod tls_to_instances;
 mod upgrade;
 mod waits;
+mod windows_service;
 mod with_nginx;
 mod with_openssl;

@@ -45,7 +45,7 @@ pub(crate) fn request_rules(bytes: &[u8]) {
     let Ok(admitted) = admit(&mut head, listener()) else { return };
     let method = head.method_text().to_vec();
     hop_by_hop::request(&mut head, Upgrade::Drop);
-    imitation::drop_all(&mut head);
+    imitation::drop_all(&mut head, imitation::Certificate::Ours);
     let client = "192.0.2.1:5".parse().expect("an address");
     forwarded::apply(&mut head, &mut Peer::new(client, Scheme::Http, &[]), &admitted);
     if via::request(&mut head).is_err() {

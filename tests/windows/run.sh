@@ -43,10 +43,18 @@ if [ $code -ne 0 ] || grep -q '^warning' "$log"; then
 fi
 
 eval "$(bash $toolchain env)"
+# A copy, since another checkout may build its own meanwhile.
+scratch=$(mktemp -d)
+cp "$PLIMSOLL_TEST_BINARY" "$scratch/plimsoll.exe" || exit 1
+export PLIMSOLL_TEST_BINARY=$scratch/plimsoll.exe PLIMSOLL_TEST_CONTROL=$scratch/control.exe
 # Without a session that stays, each program starts one of its own, which takes seconds.
 bash $toolchain keep &
 keeper=$!
-trap 'kill $keeper 2>/dev/null; rm -f "$log"' EXIT
+trap 'kill $keeper 2>/dev/null; rm -rf "$log" "$scratch"' EXIT
+
+x86_64-w64-mingw32-gcc -O1 -s -o "$PLIMSOLL_TEST_CONTROL" tests/windows/control.c || exit 1
+echo "the service:"
+timeout $test_seconds cargo test --locked --quiet --test black_box -- --ignored windows_service:: || exit 1
 
 # By the promises of a proxy on Windows; left out are those that send signals which only Unix has.
 promises=(

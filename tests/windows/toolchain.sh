@@ -10,14 +10,15 @@
 #   toolchain.sh stop               ends the Wine session
 #   toolchain.sh env                what to export for all of that, for a shell
 #
-# Everything lies in $WINDOWS_ROOT (~/.cache/windows-cross unless set); remove the folder to start anew.
+# Everything lies in $WINDOWS_ROOT (~/.cache/windows-cross unless set); remove the folder to start anew. What cargo builds
+# lies in its `target-plimsoll`, or in $WINDOWS_TARGET_DIR.
 set -euo pipefail
 root=${WINDOWS_ROOT:-$HOME/.cache/windows-cross}
 target=x86_64-pc-windows-gnu
 toolchain=windows-cross
 # The package puts neither on PATH.
 wine=/usr/lib/wine/wine64 server=/usr/lib/wine/wineserver64
-export CARGO_TARGET_DIR=$root/target-plimsoll CARGO_BUILD_TARGET=$target
+export CARGO_TARGET_DIR=${WINDOWS_TARGET_DIR:-$root/target-plimsoll} CARGO_BUILD_TARGET=$target
 export CARGO_TARGET_X86_64_PC_WINDOWS_GNU_RUNNER=$wine
 export WINEPREFIX=$root/prefix WINEARCH=win64 WINEDEBUG=${WINEDEBUG:--all} WINEDLLOVERRIDES='mscoree,mshtml='
 unset DISPLAY WAYLAND_DISPLAY
@@ -133,5 +134,5 @@ case $call in
         echo "export PLIMSOLL_TEST_RUNNER=$wine PLIMSOLL_TEST_BINARY='$CARGO_TARGET_DIR/$target/debug/plimsoll.exe'"
         echo "unset DISPLAY WAYLAND_DISPLAY"
         ;;
-    *) sed -n '2,14p' "$0"; exit 64 ;;
+    *) sed -n '2,15p' "$0"; exit 64 ;;
 esac

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::net::Ipv6Addr;
 
 use crate::config::file;
-use crate::config::model::{HostPattern, Listener, ListenerName, PoolName, Route, RouteName};
+use crate::config::model::{ClientCertificate, HostPattern, Listener, ListenerName, PoolName, Route, RouteName};
 use crate::config::problem::Problems;
 use crate::config::read::{Field, Span, nearest};
+use crate::config::values::RouteCertificateWord;
 
 use crate::route::path::canonical;
 
@@ -67,6 +68,7 @@ fn everything_to(pool: &str) -> Route {
         path: "/".to_owned(),
         listeners: Vec::new(),
         pool: PoolName::from(pool),
+        client_certificate: ClientCertificate::Optional,
     }
 }
 
@@ -107,7 +109,32 @@ fn check(
         path,
         listeners: file.listeners.value.iter().map(|name| ListenerName::from(name.value.as_str())).collect(),
         pool: PoolName::from(pool.value.as_str()),
+        client_certificate: check_client_certificate(file, listeners, problems),
     })
+}
+
+/// A route can only require what its listeners ask for.
+fn check_client_certificate(
+    file: &file::Route,
+    listeners: &[Listener],
+    problems: &mut Problems<'_>,
+) -> ClientCertificate {
+    let named = |listener: &&Listener| {
+        let names = &file.listeners.value;
+        names.is_empty() || names.iter().any(|name| name.value == listener.name.as_str())
+    };
+    let asks =
+        |listener: &Listener| listener.tls.as_ref().is_some_and(|tls| tls.client_certificate != ClientCertificate::Off);
+    let field = &file.client_certificate;
+    if field.value == RouteCertificateWord::Required && !listeners.iter().filter(named).any(asks) {
+        problems
+            .error(field.span.as_ref(), "no listener of this route asks clients for a certificate")
+            .hint("set `client_certificate = \"optional\"` in `tls` of one of them");
+    }
+    match field.value {
+        RouteCertificateWord::Optional => ClientCertificate::Optional,
+        RouteCertificateWord::Required => ClientCertificate::Required,
+    }
 }
 
 fn check_exists<'k, K: Iterator<Item = &'k str>>(

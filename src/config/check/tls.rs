@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::config::file;
-use crate::config::model::{CertificateFiles, ListenerTls, PoolTls};
+use crate::config::model::{CertificateFiles, ClientCertificate, ListenerTls, PoolTls};
 use crate::config::problem::Problems;
 use crate::config::read::{Field, Span};
 use crate::tls::client::server_name;
@@ -28,7 +28,23 @@ pub(super) fn check_listener(tls: &Field<file::ListenerTls>, path: &Path, proble
             .error(keys.span.as_ref(), "`ticket_keys` is set, but `tickets = 0` switches tickets off")
             .hint("remove one of them");
     }
+    let asked = file.client_certificate.value != ClientCertificate::Off;
+    let client_roots = written(&file.client_roots);
+    if asked && client_roots.is_none() && !file.client_roots.is_written() {
+        problems
+            .error(file.client_certificate.span.as_ref(), "`client_certificate` without `client_roots`")
+            .hint("add `client_roots = \"FILE.pem\"` with the authorities whose client certificates are good");
+    }
+    if let (false, Some(roots)) = (asked, &client_roots) {
+        problems
+            .warning(roots.span.as_ref(), "`client_roots` is set, but clients are not asked for a certificate")
+            .hint("add `client_certificate = \"optional\"` or `\"required\"`");
+    }
+    let named = |name: &Field<String>| file_ref(&name.value, name.span.as_ref(), path, problems);
     ListenerTls {
+        client_certificate: file.client_certificate.value,
+        client_roots: client_roots.as_ref().map(named),
+        client_revocations: file.client_revocations.value.iter().map(named).collect(),
         certificates: tables.iter().filter_map(|table| check_certificate(table, path, problems)).collect(),
         minimum_version: file.minimum_version.value,
         alpn: file.alpn.value.iter().map(|field| field.value).collect(),

@@ -29,6 +29,7 @@ impl<'a> Exchange<'a> {
             Readiness::Ready => (200, "OK", "ready\n"),
             Readiness::Starting => (503, "Service Unavailable", "starting\n"),
             Readiness::Draining => (503, "Service Unavailable", "draining\n"),
+            Readiness::Paused => (503, "Service Unavailable", "paused\n"),
             Readiness::NoEligibleInstance(_) => (503, "Service Unavailable", "no eligible instance\n"),
         };
         let stay = self.stays(asked.persistence, body);
@@ -153,7 +154,7 @@ impl<'a> Exchange<'a> {
 
     /// Whether the connection can go on after an answer of our own.
     pub(super) fn stays(&self, persistence: Persistence, body: &Pipe) -> bool {
-        let stay = self.stay && !self.worker.draining();
+        let stay = self.stay && !self.worker.leaving();
         stay && persistence == Persistence::KeepAlive && body.is_received() && !self.has_ended(body)
     }
 

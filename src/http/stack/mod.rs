@@ -28,14 +28,15 @@ use relay::{EndBy, end_by, response_cause};
 
 use super::admit::{self, Admitted};
 use super::body::{Encoding, Pipe};
-use super::forwarded::{self, Peer, Scheme};
+use super::client_certificate::Identity;
+use super::forwarded::{self, Peer, Scheme, Trust};
 use super::max_forwards::{self, Onward};
 use super::pace::{Pace, Rate};
 use super::rescue::{self};
 use super::trace_id::{self};
 use super::{Refusal, hop_by_hop, hsts, imitation, via};
 use crate::cause::Cause;
-use crate::config::model;
+use crate::config::model::{self, ClientCertificate};
 use crate::connection::{After, Client, Origin, Presence};
 use crate::forward::attempt::{Answer, ClientSide};
 use crate::forward::{self, ForwardError, Forwarded, Request};
@@ -58,12 +59,13 @@ pub async fn serve(worker: &Worker, client: &mut Client, alarm: &Alarm) -> After
     client.requests += u32::from(!matches!(read, Err(Unread::Blank)));
     // Not before the head is whole: a reload may have come while it dripped in, and the request belongs to what holds now.
     let presence = client.origin.refresh(worker);
-    let stay = presence == Presence::Listed && !worker.draining() && client.may_go_on(alarm.now());
+    let stay = presence == Presence::Listed && !worker.leaving() && client.may_go_on(alarm.now());
     let Client { stream, origin, ahead, ended, .. } = client;
-    let Origin { address, peer, listener, .. } = origin;
+    let Origin { address, peer, identity, listener, .. } = origin;
+    let identity = identity.as_deref();
     let secure = peer.borrow().scheme() == Scheme::Https;
     let mut exchange =
-        Exchange { worker, alarm, listener, stream, address: *address, peer, ahead, ended, stay, secure };
+        Exchange { worker, alarm, listener, stream, address: *address, peer, ahead, ended, stay, secure, identity };
     match read {
         Ok((head, arrival)) => exchange.run(head, arrival).await,
         Err(Unread::Gone) => After::Close,
@@ -86,11 +88,13 @@ pub struct StreamRequest {
     pub address: SocketAddr,
     /// What forwarding fields say of it.
     pub peer: Rc<RefCell<Peer>>,
+    /// Who it has proven to be, with a certificate.
+    pub identity: Option<Rc<Identity>>,
 }
 
 /// Serves one request of an HTTP/2 connection.
 pub async fn serve_stream(worker: &Worker, request: StreamRequest, alarm: Alarm) {
-    let StreamRequest { mut wire, head, begun, listener, address, peer } = request;
+    let StreamRequest { mut wire, head, begun, listener, address, peer, identity } = request;
     let _busy = worker.begin();
     let _counted = Counted::new(&listener.stats.of(worker.id).http2_streams);
     let secure = peer.borrow().scheme() == Scheme::Https;
@@ -106,6 +110,7 @@ pub async fn serve_stream(worker: &Worker, request: StreamRequest, alarm: Alarm)
         ended,
         stay: true,
         secure,
+        identity: identity.as_deref(),
     };
     let after = match head {
         Ok(head) => exchange.run(head, Arrival { begun, whole: begun }).await,
@@ -144,6 +149,8 @@ struct Exchange<'a> {
     ended: &'a mut bool,
     /// Whether the connection may go on afterwards, as far as the listener and the process are concerned.
     stay: bool,
+    /// Who the client has proven to be.
+    identity: Option<&'a Identity>,
     /// Whether the request came by TLS: over this connection or, if the peer is believed that, over its client's.
     secure: bool,
 }
@@ -225,6 +232,9 @@ impl<'a> Exchange<'a> {
                 .await;
         };
         record.route = Some(route);
+        if route.certificate == ClientCertificate::Required && self.identity.is_none() {
+            return self.rescue(&NO_CERTIFICATE, None, Asked::of(head, admitted.persistence), body, &[], record).await;
+        }
         let upgrade = admitted.upgrade.map(|span| head.text(span).to_vec());
         // What concerned only the client's connection goes first, so that nothing that we add can be named by it.
         hop_by_hop::request(
@@ -232,7 +242,15 @@ impl<'a> Exchange<'a> {
             if upgrade.is_some() { hop_by_hop::Upgrade::Keep } else { hop_by_hop::Upgrade::Drop },
         );
         // Before ours are added: what looks like them to a CGI-like server must not arrive beside them.
-        imitation::drop_all(head);
+        let trust = self.peer.borrow().trust();
+        let certificate = match (self.identity, trust) {
+            (None, Trust::Proxy) => imitation::Certificate::Peers,
+            _ => imitation::Certificate::Ours,
+        };
+        imitation::drop_all(head, certificate);
+        if let Some(identity) = self.identity {
+            head.add_lines(&identity.lines);
+        }
         forwarded::apply(head, &mut self.peer.borrow_mut(), admitted);
         if let Err(refusal) = via::request(head) {
             return Box::pin(self.refuse(&refusal, Some(head), record)).await;
@@ -342,7 +360,7 @@ impl<'a> Exchange<'a> {
             encoding == Encoding::Plain && matches!(length, BodyLength::Chunked | BodyLength::UntilClose);
         // Asked again: a drain may have begun since the request came, and its client must not come back on this connection.
         let stay = self.stay
-            && !worker.draining()
+            && !worker.leaving()
             && asked.persistence == Persistence::KeepAlive
             && !ends_by_close
             && !self.has_ended(request)
@@ -455,6 +473,13 @@ impl<'a> Exchange<'a> {
         }
     }
 }
+
+/// A route asks for a client certificate that was not shown.
+const NO_CERTIFICATE: Refusal = Refusal {
+    cause: Cause::ClientCertificateRequired,
+    status: 403,
+    detail: "this needs a client certificate, and the connection has none",
+};
 
 /// The client is gone, and nothing has been answered.
 fn left(record: &mut Record<'_>) -> After {

@@ -90,6 +90,7 @@ impl Exchange<'_> {
             bytes_out: record.bytes_out,
             client: self.address,
             tls: self.stream.session(),
+            client_certificate: self.identity.map(|identity| identity.fingerprint.as_str()),
             headers: record.headers,
             queue: sent.then_some(record.trail.queue),
             connect: sent.then_some(record.trail.connect),

@@ -2,6 +2,7 @@
 #![allow(unsafe_code, reason = "what Windows has alone, no safe crate has; each call is argued where it stands")]
 
 mod ports;
+pub mod service;
 
 use std::io;
 use std::net::SocketAddr;
@@ -90,6 +91,14 @@ fn forbid_syn_repeats(socket: &TcpSocket) -> io::Result<()> {
 }
 
 #[allow(clippy::unnecessary_wraps, reason = "one interface for all systems")]
+pub(super) fn descriptor_limit() -> Option<u64> {
+    None
+}
+
+pub(super) fn descriptor_number(_socket: &tokio::net::TcpStream) -> Option<u64> {
+    None
+}
+
 pub(super) fn raise_descriptor_limit() -> io::Result<Option<DescriptorLimit>> {
     Ok(None)
 }

@@ -222,6 +222,7 @@ fn access_record() -> AccessRecord<'static> {
         bytes_out: 312,
         client: ([192, 0, 2, 1], 4711).into(),
         tls: None,
+        client_certificate: None,
         headers: Duration::from_micros(120),
         queue: Some(Duration::from_millis(1500)),
         connect: None,

@@ -26,7 +26,7 @@ SETTLE_SECONDS = 2
 
 def arguments():
     parser = argparse.ArgumentParser(prog="benches/idle_memory", description=__doc__)
-    parser.add_argument("--proxies", nargs="+", choices=proxies.NAMES, default=proxies.NAMES)
+    parser.add_argument("--proxies", nargs="+", choices=proxies.USUAL, default=proxies.USUAL)
     parser.add_argument("--connections", type=int, default=10_000)
     parser.add_argument("--at-once", type=int, default=100, help="requests in flight at a time while they are opened")
     parser.add_argument("--plimsoll", metavar="FILE", help="a binary to measure instead of building one")

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from lab import client, proxies, tools  # noqa: E402
 from lab.processes import Process, free_ports  # noqa: E402
-from lab.requests import SCENARIOS, chosen  # noqa: E402
+from lab.requests import PLAIN, chosen  # noqa: E402
 
 # Caches, pools and connections are filled before anything is counted.
 WARM_UP = 500
@@ -30,8 +30,8 @@ GOAL_CALLS = 4.3
 
 def arguments():
     parser = argparse.ArgumentParser(prog="benches/instructions", description=__doc__)
-    parser.add_argument("--proxies", nargs="+", choices=proxies.NAMES, default=proxies.NAMES)
-    parser.add_argument("--scenarios", nargs="+", choices=SCENARIOS, default=["get-1k", "browser-1k"])
+    parser.add_argument("--proxies", nargs="+", choices=proxies.USUAL, default=proxies.USUAL)
+    parser.add_argument("--scenarios", nargs="+", choices=PLAIN, default=["get-1k", "browser-1k"])
     parser.add_argument("--counts", nargs="+", choices=["instructions", "calls"], default=["instructions", "calls"])
     parser.add_argument("--few", type=int, default=1000, help="requests of the small run")
     parser.add_argument("--many", type=int, default=5000, help="requests of the large run")

@@ -29,6 +29,8 @@ class Scenario:
     method: str = "GET"
     body_bytes: int = 0
     fields: dict = field(default_factory=dict)
+    # What clients speak: "http", "https" (TLS 1.3), "h2" (by TLS), or handshakes alone: "full", "resumed".
+    edge: str = "http"
     # Largest allowed CPU time per request as a share of the better peer's.
     goal: float | None = None
 
@@ -60,9 +62,17 @@ SCENARIOS = {
         Scenario("browser-1k", "1 KiB answers, keep-alive, 13 request fields as browsers send", 1024, fields=BROWSER_FIELDS),
         Scenario("get-64k", "64 KiB answers, keep-alive", 65536, goal=0.80),
         Scenario("post-16k", "16 KiB request bodies, keep-alive", 64, method="POST", body_bytes=16384, goal=0.85),
+        Scenario("tls-1k", "1 KiB answers, TLS 1.3, keep-alive", 1024, edge="https", goal=0.90),
+        Scenario("h2-1k", "1 KiB answers, HTTP/2 over TLS 1.3", 1024, edge="h2", goal=1.0),
+        Scenario("tls-full", "a full handshake of TLS 1.3 and 1 KiB", 1024, fields={"Connection": "close"}, edge="full", goal=0.70),
+        Scenario("tls-resumed", "a resumed handshake of TLS 1.3 and 1 KiB", 1024, fields={"Connection": "close"}, edge="resumed"),
         Scenario("close-1k", "1 KiB answers, a connection per request", 1024, fields={"Connection": "close"}),
     )
 }
+
+
+# Those that need no TLS.
+PLAIN = {name: scenario for name, scenario in SCENARIOS.items() if scenario.edge == "http"}
 
 
 def chosen(names):

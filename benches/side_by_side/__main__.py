@@ -1,4 +1,4 @@
-"""Plimsoll beside nginx and HAProxy: the same job, the same machine, the same minute. See README.md."""
+"""Plimsoll beside nginx, HAProxy, and others where asked for: the same job, the same machine, the same minute. See README.md."""
 
 import argparse
 import json
@@ -23,7 +23,7 @@ DISTURBED = 0.03
 
 def arguments():
     parser = argparse.ArgumentParser(prog="benches/side_by_side", description=__doc__)
-    parser.add_argument("--proxies", nargs="+", choices=proxies.NAMES, default=proxies.NAMES)
+    parser.add_argument("--proxies", nargs="+", choices=proxies.NAMES, default=proxies.USUAL)
     parser.add_argument("--scenarios", nargs="+", choices=SCENARIOS, default=list(SCENARIOS))
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=int, default=5, help="of load per proxy, scenario and round")
@@ -121,13 +121,14 @@ def run(options, folder, stack):
     if "plimsoll" in options.proxies and not binary:
         binary = proxies.build_plimsoll()
     scenarios = chosen(options.scenarios)
-    ports = free_ports(proxies.INSTANCES + 2 * len(options.proxies))
+    ports = free_ports(proxies.INSTANCES + 3 * len(options.proxies))
     instances, ports = ports[: proxies.INSTANCES], ports[proxies.INSTANCES :]
     started = stack.enter_context(proxies.start_instances(instances, folder, options.load_core))
     started.wait_for(lambda: all(map(client.listens, instances)), 10, "instances")
     running = {}
+    certificate = proxies.certificate(folder)
     for name in options.proxies:
-        job = proxies.Job(ports.pop(), instances, ports.pop(), big_buffers=options.big_buffers)
+        job = proxies.Job(ports.pop(), instances, ports.pop(), ports.pop(), certificate, big_buffers=options.big_buffers)
         command = proxies.command(name, folder / name, job, binary)
         process = Process(command, folder / name / "log", options.proxy_core)
         running[name] = (stack.enter_context(process), job)
@@ -142,7 +143,8 @@ def run(options, folder, stack):
                 process, job = running[name]
                 client.verify(job.port, scenario, len(instances))
                 before = counted(job.admin_port) if name == "plimsoll" else 0
-                figures = measure(process, job.port, scenario, folder, options)
+                port = job.port if scenario.edge == "http" else job.tls_port
+                figures = measure(process, port, scenario, folder, options)
                 if name == "plimsoll":
                     await_counts(job.admin_port, before + figures["requests"])
                 rounds[scenario.name][name].append(figures)
@@ -152,7 +154,7 @@ def run(options, folder, stack):
 
 def main():
     options = arguments()
-    tools.need("taskset", "wrk", *(name for name in options.proxies if name in proxies.PEERS))
+    tools.need("taskset", "wrk", "openssl", "h2load", *(name for name in options.proxies if name in proxies.PEERS))
     with tempfile.TemporaryDirectory(prefix="side_by_side.") as folder, ExitStack() as stack:
         try:
             rounds = run(options, Path(folder), stack)

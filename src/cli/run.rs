@@ -1,4 +1,5 @@
-//! `plimsoll run`: in a console, or as the service that Windows' service controller has started; it finds out which.
+//! `plimsoll run`: in a console, below systemd, or as the service that Windows' service controller has started; it finds
+//! out which.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -23,11 +24,33 @@ pub(super) fn run(config: &Path) -> ExitCode {
             }
         }
     }
-    match app::run(config, Lifecycle::console()) {
+    match app::run(config, lifecycle()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&error.to_string());
             ExitCode::FAILURE
         }
     }
+}
+
+/// systemd says by this variable that it wants to be told.
+#[cfg(target_os = "linux")]
+fn lifecycle() -> Lifecycle {
+    use crate::service::systemd::Systemd;
+
+    let Some(name) = std::env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()) else {
+        return Lifecycle::console();
+    };
+    match Systemd::at(&name) {
+        Ok(systemd) => Lifecycle::supervised(move |stage| systemd.tell(stage)).0,
+        Err(error) => {
+            complain(&format!("NOTIFY_SOCKET is no socket ({error}), systemd is not told"));
+            Lifecycle::console()
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn lifecycle() -> Lifecycle {
+    Lifecycle::console()
 }

@@ -1,8 +1,10 @@
-//! The life of the process as whoever supervises it sees it: a console, or Windows' service controller.
+//! The life of the process as whoever supervises it sees it: a console, systemd, or Windows' service controller.
 //!
 //! One [`Lifecycle`] for all of them: the application says which [`Stage`] it has reached and takes [`Order`]s; what a
 //! stage means to a supervisor is decided in the supervisor's own file. A console is told nothing and orders by signals.
 
+#[cfg(target_os = "linux")]
+pub mod systemd;
 #[cfg(windows)]
 pub mod windows;
 

@@ -30,6 +30,8 @@ mod reload;
 mod retry;
 mod reuse;
 mod spread;
+#[cfg(target_os = "linux")]
+mod systemd;
 mod tls;
 mod tls_certificates;
 mod tls_resumption;

@@ -50,6 +50,10 @@ pub enum Cause {
     UpgradeCut,
     /// The instance was ejected while the request waited for its response head.
     Ejected,
+    /// The instance refused the stream, or its connection went away, and there was no other: it never looked at the request.
+    StreamRefused,
+    /// The deadline that the client had set (`grpc-timeout`) was over.
+    DeadlineExceeded,
     /// The request is malformed or ambiguous.
     ClientBadRequest,
     /// The method or coding is one that Plimsoll does not implement.
@@ -78,7 +82,7 @@ pub enum Cause {
 
 impl Cause {
     /// Every cause, in the order of the discriminants: index with `cause as usize`.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 35] = [
         Self::NoRoute,
         Self::NoEligibleInstance,
         Self::Draining,
@@ -100,6 +104,8 @@ impl Cause {
         Self::UpgradeLifetime,
         Self::UpgradeCut,
         Self::Ejected,
+        Self::StreamRefused,
+        Self::DeadlineExceeded,
         Self::ClientBadRequest,
         Self::NotImplemented,
         Self::MethodNotAllowed,
@@ -142,6 +148,8 @@ impl Cause {
             Self::UpgradeLifetime => "upgrade_lifetime",
             Self::UpgradeCut => "upgrade_cut",
             Self::Ejected => "ejected",
+            Self::StreamRefused => "stream_refused",
+            Self::DeadlineExceeded => "deadline_exceeded",
             Self::ClientBadRequest => "client_bad_request",
             Self::NotImplemented => "not_implemented",
             Self::MethodNotAllowed => "method_not_allowed",

@@ -143,6 +143,18 @@ impl Wire {
         }
     }
 
+    /// What ALPN came to.
+    #[must_use]
+    pub fn alpn(&self) -> Option<&[u8]> {
+        match self {
+            Self::Tls(stream) => match &**stream {
+                TlsStream::Server(stream) => stream.get_ref().1.alpn_protocol(),
+                TlsStream::Client(stream) => stream.get_ref().1.alpn_protocol(),
+            },
+            Self::Plain(_) | Self::H2(_) => None,
+        }
+    }
+
     /// Waits until reading is worth while: there are bytes, an end, or an error. Below TLS it may turn out that what came
     /// was not for us, so that the read has to wait again. On a stream of HTTP/2 it is asked when the body has come, so that
     /// only a reset can follow.

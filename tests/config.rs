@@ -336,7 +336,15 @@ fn every_example_of_the_reference_is_accepted_when_it_is_switched_on() {
             |line: &&str| short && (line.starts_with("[[pool.api.instances]]") || line.starts_with("address"));
         let others =
             |line: &&str| short && ["weight", "backup", "in_flight_max"].iter().any(|key| line.starts_with(key));
-        let switched: Vec<_> = lines.filter(|line| !in_tables(line) && !others(line)).collect();
+        // A key of gRPC probes goes with their kind, and without the keys of others.
+        let grpc = key.path == "pool.NAME.probe.service";
+        let of_http = |line: &&str| {
+            grpc && ["method", "path = \"/health\"", "headers", "expect_"].iter().any(|key| line.starts_with(key))
+        };
+        let switched: Vec<_> = lines
+            .filter(|line| !in_tables(line) && !others(line) && !of_http(line))
+            .map(|line| if grpc && line == "kind = \"http\"" { "kind = \"grpc\"" } else { line })
+            .collect();
         if let Err(rejected) = parse(&switched.join("\n")) {
             panic!("{}:\n{rejected}", key.path);
         }

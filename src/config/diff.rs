@@ -9,7 +9,7 @@ use std::hash::{Hash, Hasher};
 use serde::Serialize;
 
 use super::model::{
-    Admin, Config, Evidence, Hsts, Http2, HttpProbe, Instance, Listener, ListenerTls, Log, LogFile, Pool,
+    Admin, Config, Evidence, GrpcProbe, Hsts, Http2, HttpProbe, Instance, Listener, ListenerTls, Log, LogFile, Pool,
     PoolConnection, PoolName, PoolTls, Probe, ProbeKind, Retry, Route, Runtime, Secret,
 };
 use super::text::{Size, Text as _};
@@ -300,7 +300,7 @@ fn route_settings(route: &Route) -> Settings {
 
 fn pool_settings(pool: &Pool) -> Settings {
     let mut settings = settings!("", pool, Pool {
-        balance, host, required, queue_wait, queue_max, on_down;
+        balance, protocol, host, required, queue_wait, queue_max, on_down;
         bytes;
         without name, instances, probe, connection, retry, evidence, tls
     });
@@ -310,8 +310,9 @@ fn pool_settings(pool: &Pool) -> Settings {
     settings.extend(probe_kind_settings(&pool.probe.kind));
     settings.extend(settings!("connection.", &pool.connection, PoolConnection {
         connect_timeout, response_head_timeout, response_body_timeout, request_write_timeout, idle_timeout, idle_max,
-        unsafe_reuse_max, response_fields_max, upgrade_idle_timeout, upgrade_lifetime_max;
-        bytes response_head_bytes_max;
+        unsafe_reuse_max, response_fields_max, upgrade_idle_timeout, upgrade_lifetime_max, h2_connections_max,
+        h2_streams_max, h2_ping_interval, h2_ping_timeout;
+        bytes response_head_bytes_max, h2_window_bytes, h2_connection_window_bytes, h2_frame_bytes_max;
         without
     }));
     settings.extend(settings!("retry.", &pool.retry, Retry {
@@ -330,11 +331,17 @@ fn pool_settings(pool: &Pool) -> Settings {
 }
 
 fn probe_kind_settings(kind: &ProbeKind) -> Settings {
-    let ProbeKind::Http(http) = kind else { return vec![("probe.kind", "tcp".to_owned())] };
-    let mut settings = settings!("probe.", http, HttpProbe {
-        method, path, host, headers, expect_status, expect_body; bytes; without
-    });
-    settings.push(("probe.kind", "http".to_owned()));
+    let (mut settings, kind) = match kind {
+        ProbeKind::Tcp => (Vec::new(), "tcp"),
+        ProbeKind::Grpc(grpc) => (settings!("probe.", grpc, GrpcProbe { service, host; bytes; without }), "grpc"),
+        ProbeKind::Http(http) => {
+            let settings = settings!("probe.", http, HttpProbe {
+                method, path, host, headers, expect_status, expect_body; bytes; without
+            });
+            (settings, "http")
+        }
+    };
+    settings.push(("probe.kind", kind.to_owned()));
     settings
 }
 

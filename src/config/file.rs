@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use toml::de::{DeTable, DeValue};
 
-use super::model::{Alpn, Balance, ClientCertificate, LogFormat, LogLevel, OnDown, Secret, TlsVersion};
+use super::model::{Alpn, Balance, ClientCertificate, LogFormat, LogLevel, OnDown, Protocol, Secret, TlsVersion};
 use super::problem::Problems;
 pub use super::read::Key;
 use super::read::{
@@ -194,6 +194,8 @@ section! {
         instances: Option<Vec<Field<InstanceEntry>>> = unset();
         /// Right for short and for long requests alike, and it gives slow instances less.
         balance: Balance = default(Balance::LeastConnections);
+        /// Every instance speaks it.
+        protocol: Protocol = default(Protocol::H1);
         /// Services build links and check origins with the name that the client used.
         host: String = default("keep".to_owned());
         /// One broken service must not make the load balancer above drop all others.
@@ -263,6 +265,8 @@ section! {
         /// What most frameworks and orchestrators call it.
         path: String = default("/health".to_owned());
         host: Option<String> = unset();
+        /// The server as a whole.
+        service: Option<String> = unset();
         /// None beside `Host`, `User-Agent` and `Accept`.
         headers: Named<String> = nested();
         /// A redirect is no health: it often is the login page.
@@ -298,6 +302,20 @@ section! {
         upgrade_idle_timeout: Duration = within(HOUR, s(1)..=s(7 * 86_400));
         /// Off: a connection that is in use has a reason to live.
         upgrade_lifetime_max: Duration = zero_or(s(0), s(1)..=s(30 * 86_400));
+        /// With the next key 400 requests at a time from each worker; one loss on the wire stops a quarter of them.
+        h2_connections_max: u64 = within(4, 1..=1_024);
+        /// What most servers allow.
+        h2_streams_max: u64 = within(100, 1..=10_000);
+        /// At 1 ms to the instance that is 250 MB/s for each response.
+        h2_window_bytes: Bytes = within(kib(256), kib(16)..=Bytes(16 << 20));
+        /// More than a hundred windows of one response: clients that read slowly do not stop the others.
+        h2_connection_window_bytes: Bytes = within(Bytes(32 << 20), kib(64)..=Bytes(1 << 30));
+        /// The smallest that the RFC allows: streams take turns more often.
+        h2_frame_bytes_max: Bytes = within(kib(16), kib(16)..=Bytes(8 << 20));
+        /// Half-open connections are noticed after 15 s, as fast as probes eject.
+        h2_ping_interval: Duration = zero_or(s(10), ms(100)..=HOUR);
+        /// An event loop that answers no ping for 5 s hangs.
+        h2_ping_timeout: Duration = within(s(5), ms(10)..=s(300));
     }
 }
 

@@ -353,6 +353,8 @@ pub struct Pool {
     pub instances: Vec<Instance>,
     /// How an instance is picked.
     pub balance: Balance,
+    /// What the instances speak.
+    pub protocol: Protocol,
     /// The `Host` that instances see.
     pub host: HostField,
     /// Whether `/ready` is 503 while this pool has no eligible instance.
@@ -436,6 +438,38 @@ pub enum OnDown {
     Cut,
 }
 
+/// What instances speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1, one request at a time on each connection.
+    H1,
+    /// HTTP/2 over TLS, by ALPN.
+    H2,
+    /// HTTP/2 without TLS, known beforehand.
+    H2c,
+    /// Over TLS what ALPN comes to; else HTTP/1.1.
+    Auto,
+}
+
+impl Protocol {
+    /// Whether a request may have a connection for itself.
+    #[inline]
+    #[must_use]
+    pub const fn has_own_connections(self) -> bool {
+        matches!(self, Self::H1 | Self::Auto)
+    }
+
+    /// What is offered by ALPN, the preferred first.
+    #[must_use]
+    pub const fn offers(self) -> &'static [&'static [u8]] {
+        match self {
+            Self::H1 => &[b"http/1.1"],
+            Self::H2 | Self::H2c => &[b"h2"],
+            Self::Auto => &[b"h2", b"http/1.1"],
+        }
+    }
+}
+
 /// The `Host` that instances see.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HostField {
@@ -477,6 +511,17 @@ pub enum ProbeKind {
     Http(HttpProbe),
     /// A connection that can be made.
     Tcp,
+    /// A call of `grpc.health.v1.Health/Check`.
+    Grpc(GrpcProbe),
+}
+
+/// A probe by the gRPC health protocol.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GrpcProbe {
+    /// The service that is asked for; empty: the server as a whole.
+    pub service: String,
+    /// `:authority`; `None`: the instance's address as written.
+    pub host: Option<String>,
 }
 
 /// An HTTP probe.
@@ -521,6 +566,20 @@ pub struct PoolConnection {
     pub upgrade_idle_timeout: Duration,
     /// The longest life of an upgraded connection; `None`: no limit.
     pub upgrade_lifetime_max: Option<Duration>,
+    /// Shared connections per instance and worker.
+    pub h2_connections_max: usize,
+    /// Streams at a time on one of them; the instance's own limit holds, too.
+    pub h2_streams_max: usize,
+    /// Bytes of one response that may come before they are passed on.
+    pub h2_window_bytes: usize,
+    /// As `h2_window_bytes`, for all responses on one connection together.
+    pub h2_connection_window_bytes: usize,
+    /// The longest frame that an instance may send.
+    pub h2_frame_bytes_max: usize,
+    /// An instance that is silent for so long while a request is in flight is asked by a ping. `None`: never.
+    pub h2_ping_interval: Option<Duration>,
+    /// It must be heard within this, or the connection is cut.
+    pub h2_ping_timeout: Duration,
 }
 
 /// Trying again after bytes were sent. A connection that could not be made is outside of this.

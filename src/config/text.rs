@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use super::model::{
     Alpn, Balance, CertificateFiles, ClientCertificate, FileRef, HostField, HostPattern, InstanceName, ListenerName,
-    LogFormat, LogLevel, OnDown, PoolName, Redirect, TlsVersion,
+    LogFormat, LogLevel, OnDown, PoolName, Protocol, Redirect, TlsVersion,
 };
 use super::read::Value;
 use super::values::{Bytes, duration_text};
@@ -101,4 +101,4 @@ macro_rules! text_by {
 }
 
 text_by!(to_string: bool, u16, u32, usize, String, SocketAddr, IpNet, ListenerName, PoolName, InstanceName, HostPattern);
-text_by!(plain: Balance, OnDown, LogLevel, LogFormat, TlsVersion, Alpn, ClientCertificate);
+text_by!(plain: Balance, Protocol, OnDown, LogLevel, LogFormat, TlsVersion, Alpn, ClientCertificate);

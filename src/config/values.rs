@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::model::{Alpn, Balance, ClientCertificate, LogFormat, LogLevel, OnDown, Secret, TlsVersion};
+use super::model::{Alpn, Balance, ClientCertificate, LogFormat, LogLevel, OnDown, Protocol, Secret, TlsVersion};
 use super::problem::Problems;
 use super::read::{Entry, Value, nearest};
 
@@ -33,6 +33,8 @@ pub(super) enum ProbeKindWord {
     Http,
     /// A connection.
     Tcp,
+    /// A call of the gRPC health protocol.
+    Grpc,
 }
 
 /// What a route wants of a client certificate, as written.
@@ -241,9 +243,16 @@ words!(OnDown {
     "keep" => Self::Keep,
     "cut" => Self::Cut,
 });
+words!(Protocol {
+    "h1" => Self::H1,
+    "h2" => Self::H2,
+    "h2c" => Self::H2c,
+    "auto" => Self::Auto,
+});
 words!(ProbeKindWord {
     "http" => Self::Http,
     "tcp" => Self::Tcp,
+    "grpc" => Self::Grpc,
 });
 words!(LogLevel {
     "error" => Self::Error,

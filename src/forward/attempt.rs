@@ -3,11 +3,16 @@
 //! The response is read while the request is still being sent: an instance may answer early (413, 401) and stop reading,
 //! and its answer is the client's. Interim answers (RFC 9110 section 15.2) are passed on as they come.
 
+use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use h2::Reason;
+use h2::client::ResponseFuture;
+use http::header::CONTENT_LENGTH;
+use http::response;
 use thiserror::Error;
 use tokio::io::AsyncWrite;
 use tokio::time::Instant;
@@ -21,12 +26,14 @@ use crate::http::body::{Pipe, PipeError, Wait};
 use crate::http::hop_by_hop;
 use crate::http::pace::{Pace, Rate};
 use crate::http1::framing::{self, BodyLength, FramingError};
-use crate::http1::head::{Head, HeadError, Version};
+use crate::http1::head::{Head, HeadError, Method, Version};
 use crate::http1::name::Name;
 use crate::http1::read::{HeadLimits, HeadReader};
-use crate::http2::head::to_response;
+use crate::http2::head::{Follows, TranslateError, from_response, to_response};
 use crate::http2::stream::is_malformed;
+use crate::telemetry::stats::H2Event;
 use crate::upstream::Connection;
+use crate::upstream::h2::Place;
 use crate::wire::Wire;
 use crate::worker::alarm::{Alarm, Ring};
 use crate::worker::buffers::Buffers;
@@ -145,6 +152,12 @@ pub enum BadResponse {
     /// It switches to a protocol that the client did not ask for (RFC 9110 section 15.2.2).
     #[error("101 that nobody asked for")]
     UnaskedUpgrade,
+    /// It has no form in HTTP/1.1, whose rules hold for all.
+    #[error(transparent)]
+    Translate(#[from] TranslateError),
+    /// It breaks the rules of HTTP/2.
+    #[error("{0}")]
+    Stream(#[source] h2::Error),
     /// Too many interim answers.
     #[error("more than {INTERIM_MAX} interim answers")]
     TooManyInterim,
@@ -163,6 +176,8 @@ pub struct Answer {
 pub struct Attempt<'a, 'c> {
     client: &'a mut ClientSide<'c>,
     connection: &'a mut Connection,
+    /// What will come on a shared connection; `None`: the connection is ours, and so are the bytes on it.
+    response: Option<Box<ResponseFuture>>,
     request: &'a Request<'a>,
     body: &'a mut Pipe,
     settings: &'a PoolConnection,
@@ -176,10 +191,12 @@ pub struct Attempt<'a, 'c> {
 }
 
 impl<'a, 'c> Attempt<'a, 'c> {
-    /// Begins to send `body`, whose head is set.
+    /// Begins to send `body`, whose head is set, or was sent where there is a `response` to wait for.
+    #[expect(clippy::too_many_arguments, reason = "the parts of an attempt, named once and only here")]
     pub fn new(
         client: &'a mut ClientSide<'c>,
         connection: &'a mut Connection,
+        response: Option<Box<ResponseFuture>>,
         request: &'a Request<'a>,
         body: &'a mut Pipe,
         settings: &'a PoolConnection,
@@ -189,6 +206,7 @@ impl<'a, 'c> Attempt<'a, 'c> {
         Self {
             client,
             connection,
+            response,
             request,
             body,
             settings,
@@ -250,9 +268,11 @@ impl<'a, 'c> Attempt<'a, 'c> {
                 (deadline, cause) = (slow, Cause::RequestBodyTooSlow);
             }
         }
-        alarm.set(deadline);
+        let given_up = self.request.deadline.filter(|given_up| *given_up < deadline);
+        alarm.set(given_up.unwrap_or(deadline));
         alarm.poll_ring(context).map(|ring| {
             Err(match ring {
+                Ring::Deadline if given_up.is_some() => AttemptError::Client(Cause::DeadlineExceeded),
                 Ring::Deadline | Ring::Close | Ring::Published if stalled_client => AttemptError::Client(cause),
                 Ring::Deadline | Ring::Close | Ring::Published => {
                     AttemptError::Failed { failure: Failure::Timeout, cause }
@@ -280,12 +300,19 @@ impl<'a, 'c> Attempt<'a, 'c> {
         }
     }
 
-    fn poll_receive(&mut self, context: &mut Context<'_>) -> Poll<Result<Answer, AttemptError>> {
-        let limits = HeadLimits {
+    fn limits(&self) -> HeadLimits {
+        HeadLimits {
             bytes_max: self.settings.response_head_bytes_max,
             target_bytes_max: usize::MAX,
             fields_max: self.settings.response_fields_max,
-        };
+        }
+    }
+
+    fn poll_receive(&mut self, context: &mut Context<'_>) -> Poll<Result<Answer, AttemptError>> {
+        if self.response.is_some() {
+            return self.poll_response(context);
+        }
+        let limits = self.limits();
         loop {
             match poll_read_buf(Pin::new(&mut self.connection.stream), context, &mut self.buffer) {
                 Poll::Pending => return Poll::Pending,
@@ -303,6 +330,78 @@ impl<'a, 'c> Attempt<'a, 'c> {
                 }
             }
         }
+    }
+
+    /// What comes on a stream of HTTP/2.
+    #[cold]
+    fn poll_response(&mut self, context: &mut Context<'_>) -> Poll<Result<Answer, AttemptError>> {
+        loop {
+            let Some(response) = &mut self.response else { return Poll::Pending };
+            if let Poll::Ready(Some(interim)) = response.poll_informational(context) {
+                let (parts, ()) = interim.map_err(|error| self.stream_failed(error))?.into_parts();
+                let head = self.translate(&parts, Follows::Body)?;
+                // RFC 9113 section 8.6: there is no 101 here. `judge` refuses it, since nothing was offered.
+                self.judge(head)?;
+                continue;
+            }
+            return match Pin::new(&mut **response).poll(context) {
+                Poll::Pending => Poll::Pending,
+                Poll::Ready(Ok(response)) => Poll::Ready(self.accept(response)),
+                Poll::Ready(Err(error)) => Poll::Ready(Err(self.stream_failed(error))),
+            };
+        }
+    }
+
+    fn translate(&mut self, parts: &response::Parts, follows: Follows) -> Result<Head, AttemptError> {
+        let (storage, buffer) = (self.buffers.take_head(), std::mem::take(&mut self.buffer));
+        from_response(parts, follows, storage, buffer, &self.limits()).map_err(bad)
+    }
+
+    /// Takes a final answer from a stream.
+    fn accept(&mut self, response: http::Response<h2::RecvStream>) -> Result<Answer, AttemptError> {
+        let (parts, body) = response.into_parts();
+        if !matches!(parts.status.as_u16(), 200..=599) {
+            return Err(bad(HeadError::BadStartLine));
+        }
+        // An answer to HEAD that does not tell a length does not tell 0.
+        let ended = body.is_end_stream() && self.request.method != Method::Head;
+        let mut head = self.translate(&parts, if ended { Follows::Nothing } else { Follows::Body })?;
+        let length = match framing::response_body(&head, self.request.method).map_err(bad)? {
+            // Ends with the stream, as a connection's body does with the connection.
+            BodyLength::Chunked => BodyLength::UntilClose,
+            length => length,
+        };
+        if ended && self.client.version == Version::Http2 && !parts.headers.contains_key(CONTENT_LENGTH) {
+            // Its client sees the end of the stream, too, and may want nothing but fields (gRPC's trailers-only).
+            head.remove(Name::ContentLength);
+        }
+        if let Wire::H2(stream) = &mut self.connection.stream {
+            let announced = if let BodyLength::Length(length) = length { Some(length) } else { None };
+            stream.receive(body, announced);
+        }
+        Ok(Answer { head, length })
+    }
+
+    /// The stream or its connection ended before a response head.
+    fn stream_failed(&self, error: h2::Error) -> AttemptError {
+        let failed = |failure, cause| AttemptError::Failed { failure, cause };
+        // What a GOAWAY names as its last stream may have been processed, and ends with the connection, not with the GOAWAY.
+        if error.is_remote() && (error.is_go_away() || error.reason() == Some(Reason::REFUSED_STREAM)) {
+            if error.is_reset() {
+                self.connection.shard().h2_events[H2Event::RefusedStream as usize].increment();
+            }
+            return failed(Failure::Refused, Cause::StreamRefused);
+        }
+        if error.is_library() && error.is_reset() {
+            return bad(BadResponse::Stream(error));
+        }
+        if error.is_library() {
+            return failed(Failure::Reset, Cause::UpstreamBadResponse);
+        }
+        if self.connection.place().is_some_and(Place::is_silent) {
+            return failed(Failure::Timeout, Cause::UpstreamReset);
+        }
+        if error.is_reset() { failed(Failure::Reset, Cause::UpstreamReset) } else { self.ended() }
     }
 
     /// Takes a final answer, or passes an interim one on.

@@ -6,6 +6,7 @@
 
 pub mod attempt;
 pub mod retry;
+mod shared;
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -16,9 +17,9 @@ use thiserror::Error;
 use tokio::time::Instant;
 
 use crate::cause::Cause;
-use crate::config::model::HostField;
+use crate::config::model::{HostField, Protocol};
 use crate::health::Evidence;
-use crate::http::body::Pipe;
+use crate::http::body::{Encoding, Pipe};
 use crate::http1::head::{Head, Method, Name};
 use crate::pool::instance::{InFlight, Instance, InstanceId};
 use crate::pool::{Member, NoInstance, Picked, Pool, Repeat};
@@ -40,6 +41,8 @@ pub struct Request<'a> {
     pub target: &'a [u8],
     /// Further head lines, the same for every instance.
     pub extra: &'a [u8],
+    /// How an instance that speaks HTTP/1.1 learns of the body's end.
+    pub encoding: Encoding,
     /// Decides what may be repeated.
     pub method: Method,
     /// Value of `Upgrade`, if the client asks for one.
@@ -48,6 +51,8 @@ pub struct Request<'a> {
     pub begun: Instant,
     /// When its head was whole.
     pub whole: Instant,
+    /// When its client will have given up.
+    pub deadline: Option<Instant>,
 }
 
 /// What happened on the way, for log and metrics; filled in as it happens.
@@ -115,6 +120,8 @@ struct Memory {
     fresh: bool,
     last: Option<ForwardError>,
     reason: Option<RetryReason>,
+    /// How often the stream was refused.
+    refused: u32,
 }
 
 impl Memory {
@@ -128,6 +135,9 @@ impl Memory {
         })
     }
 }
+/// How often a request is refused before it is not sent again to an instance that has refused it: those that refuse
+/// everything must not keep it going round.
+const REFUSED_MAX: u32 = 3;
 
 /// Brings `request` to an instance of `pool`, and its response head back.
 ///
@@ -156,6 +166,7 @@ pub async fn forward<'a>(
         fresh: false,
         last: None,
         reason: None,
+        refused: 0,
     };
     let mut permit = None;
     loop {
@@ -181,8 +192,7 @@ pub async fn forward<'a>(
         let connected = if let Some(connection) = kept {
             Ok(connection)
         } else {
-            let timeout = pool.settings.connection.connect_timeout;
-            let made = connect(instance, member.dialer.as_ref(), worker, alarm, timeout);
+            let made = make(worker, alarm, pool, member, request.method, memory.fresh);
             unless_left(client, alarm, body, Box::pin(made)).await?
         };
         let mut connection = match connected {
@@ -199,7 +209,7 @@ pub async fn forward<'a>(
                 memory.repeat = Repeat::Never;
                 memory.tried.push(instance.id);
                 // Without descriptors or ports the next instance can't be reached either.
-                if matches!(error, ConnectError::Exhausted(_)) || Instant::now() >= deadline {
+                if error.is_ours() || Instant::now() >= deadline {
                     return Err((&error).into());
                 }
                 continue;
@@ -210,11 +220,23 @@ pub async fn forward<'a>(
             sent_at = Instant::now();
             trail.connect += sent_at - picked_at;
         }
-        body.head(head_for(worker, pool, member, request));
-        let result =
-            Attempt::new(client, &mut connection, request, body, &pool.settings.connection, &worker.buffers, picked_at)
-                .run(alarm)
-                .await;
+        let begun = if connection.place().is_some() {
+            shared::begin(pool, member, request, &mut connection, body).map(Some)
+        } else {
+            body.encode(request.encoding);
+            body.head(head_for(worker, pool, member, request));
+            Ok(None)
+        };
+        let result = match begun {
+            Ok(response) => {
+                let settings = &pool.settings.connection;
+                let buffers = &worker.buffers;
+                Attempt::new(client, &mut connection, response, request, body, settings, buffers, picked_at)
+                    .run(alarm)
+                    .await
+            }
+            Err(error) => Err(error),
+        };
         alarm.attempt(None);
         let (failure, cause) = match result {
             Ok(answer) => {
@@ -239,9 +261,11 @@ pub async fn forward<'a>(
         match failure {
             Failure::Reset => instance.failed(Evidence::Reset),
             Failure::Timeout => instance.failed(Evidence::Timeout),
-            Failure::Stale | Failure::Ejected => {}
+            Failure::Stale | Failure::Ejected | Failure::Refused => {}
         }
-        let sent = if body.sent() == 0 { Sent::Nothing } else { Sent::Something };
+        // Of a stream the head has left before any of this.
+        let nothing = body.sent() == 0 && connection.place().is_none();
+        let sent = if nothing { Sent::Nothing } else { Sent::Something };
         let kept = if body.can_restart() { Body::Kept } else { Body::Gone };
         let again = retry::again(failure, sent, kept, request.method);
         let (Again::Free(reason) | Again::Paced(reason) | Again::Counted(reason)) = again else {
@@ -251,6 +275,17 @@ pub async fn forward<'a>(
         memory.last = Some(cause.into());
         if failure == Failure::Stale {
             memory.fresh = true;
+        } else if failure == Failure::Refused {
+            memory.tried.push(instance.id);
+            memory.refused += 1;
+            // Every other one first, backups as well; then also the same, whose connections go away one by one when it
+            // restarts, and which may have refused only what was above its limit at that moment.
+            let another =
+                pool.members.iter().any(|other| other.eligible() && !memory.tried.contains(&other.instance.id));
+            memory.repeat = if another { Repeat::Never } else { Repeat::IfNoOther };
+            if !another && memory.refused > REFUSED_MAX {
+                return Err(cause.into());
+            }
         } else {
             memory.tried.push(instance.id);
             memory.repeat = if matches!(again, Again::Free(_)) { Repeat::Never } else { Repeat::IfNoOther };
@@ -301,29 +336,58 @@ async fn unless_left<T>(
 /// A kept connection, if there is one. What must not be repeated takes one only if that was in use just now: then it is
 /// most unlikely that the instance is about to close it.
 fn kept(worker: &Worker, pool: &Pool, member: &Member, method: Method, now: Instant) -> Option<Connection> {
+    if !pool.settings.protocol.has_own_connections() {
+        return None;
+    }
     let idle_max = (!method.is_idempotent()).then_some(pool.settings.connection.unsafe_reuse_max);
     worker.idle.borrow_mut().take(member.instance.id, member.dialer.as_ref(), idle_max, now)
 }
 
+/// A new connection, or a place on one that requests share.
+async fn make(
+    worker: &Worker,
+    alarm: &Alarm,
+    pool: &Pool,
+    member: &Member,
+    method: Method,
+    fresh: bool,
+) -> Result<Connection, ConnectError> {
+    let shares = match pool.settings.protocol {
+        Protocol::H1 => false,
+        Protocol::H2 | Protocol::H2c => true,
+        Protocol::Auto => member.dialer.is_some(),
+    };
+    if shares && let Some(connection) = shared::connection(worker, alarm, pool, member, method, fresh).await? {
+        return Ok(connection);
+    }
+    let timeout = pool.settings.connection.connect_timeout;
+    connect(&member.instance, member.dialer.as_ref(), worker, alarm, timeout).await
+}
+
 fn head_for(worker: &Worker, pool: &Pool, member: &Member, request: &Request<'_>) -> Vec<u8> {
     let mut out = worker.buffers.take();
-    let host = match &pool.settings.host {
-        HostField::Keep if request.head.has(Name::Host) => {
-            request.head.write_request(&mut out, request.target, request.extra);
-            return out;
-        }
-        // An absolute target has overruled the field (RFC 9112 section 3.2.2).
-        HostField::Keep if !request.authority.is_empty() => request.authority,
-        // An HTTP/1.0 client may name no host, but a request of HTTP/1.1 must (RFC 9112 section 3.2).
-        HostField::Keep | HostField::Instance => member.authority.as_bytes(),
-        HostField::Fixed(host) => host.as_bytes(),
-    };
+    if matches!(pool.settings.host, HostField::Keep) && request.head.has(Name::Host) {
+        request.head.write_request(&mut out, request.target, request.extra);
+        return out;
+    }
+    let host = host_for(pool, member, request);
     let mut extra = Vec::with_capacity(host.len() + request.extra.len() + 8);
     for part in [b"Host: ", host, b"\r\n", request.extra] {
         extra.extend_from_slice(part);
     }
     request.head.write_request(&mut out, request.target, &extra);
     out
+}
+
+/// The host that the instance sees, where the head does not have it.
+fn host_for<'a>(pool: &'a Pool, member: &'a Member, request: &Request<'a>) -> &'a [u8] {
+    match &pool.settings.host {
+        // An absolute target has overruled the field (RFC 9112 section 3.2.2).
+        HostField::Keep if !request.authority.is_empty() => request.authority,
+        // An HTTP/1.0 client may name no host, but a request of HTTP/1.1 must (RFC 9112 section 3.2).
+        HostField::Keep | HostField::Instance => member.authority.as_bytes(),
+        HostField::Fixed(host) => host.as_bytes(),
+    }
 }
 
 fn judge_status(pool: &Pool, instance: &Instance, status: u16) {

@@ -1,8 +1,10 @@
 //! May a request be sent again? Pure: what failed, what had been sent and what the method promises decide.
 //!
 //! RFC 9110 section 9.2.2: a proxy must not repeat a non-idempotent request unless it knows that the first one had no
-//! effect. The only proof that we accept is that not one byte left for the instance: a connection that could not be made,
-//! or a kept one on which the first write failed. A kept connection that closes after taking the request proves nothing.
+//! effect. Two proofs are accepted. One is that not one byte left for the instance: a connection that could not be made, or
+//! a kept one on which the first write failed. The other is the instance's word by the rules of HTTP/2: a stream that it
+//! refused with `REFUSED_STREAM`, or one above the last that its GOAWAY names, was not processed (RFC 9113 section 8.7). A kept
+//! connection that closes after taking the request proves nothing.
 
 use crate::http1::head::Method;
 use crate::telemetry::stats::RetryReason;
@@ -18,6 +20,8 @@ pub enum Failure {
     Timeout,
     /// The instance was ejected while the response head was awaited.
     Ejected,
+    /// The instance refused the stream, or its connection went away before it looked at it.
+    Refused,
 }
 
 /// How much of the request had left.
@@ -59,12 +63,14 @@ pub fn again(failure: Failure, sent: Sent, body: Body, method: Method) -> Again 
         Failure::Reset => RetryReason::Reset,
         Failure::Timeout => RetryReason::Timeout,
         Failure::Ejected => RetryReason::Ejected,
+        Failure::Refused => RetryReason::Refused,
     };
     if sent == Sent::Nothing {
         return Again::Free(reason);
     }
     match (body, failure) {
         (Body::Gone, _) => Again::Never,
+        (Body::Kept, Failure::Refused) => Again::Free(reason),
         (Body::Kept, _) if !method.is_idempotent() => Again::Never,
         // A dead connection says nothing about the instance, so the next one is a first attempt in all but name.
         (Body::Kept, Failure::Stale) => Again::Free(reason),
@@ -99,6 +105,15 @@ mod tests {
                 assert_eq!(again(failure, Sent::Something, Body::Kept, method), Again::Never, "{failure:?} {method:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_refused_stream_may_go_again_whatever_the_method_while_its_body_is_here() {
+        assert_eq!(
+            again(Failure::Refused, Sent::Something, Body::Kept, Method::Post),
+            Again::Free(RetryReason::Refused)
+        );
+        assert_eq!(again(Failure::Refused, Sent::Something, Body::Gone, Method::Post), Again::Never);
     }
 
     #[test]

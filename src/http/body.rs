@@ -156,6 +156,12 @@ impl Pipe {
         self.decode(start)
     }
 
+    /// How the receiver of this attempt learns of the end. Set before [`Pipe::head`].
+    #[inline]
+    pub fn encode(&mut self, encoding: Encoding) {
+        self.encoding = encoding;
+    }
+
     /// Sets the head, which goes out first, together with the first part of the body if that is here.
     pub fn head(&mut self, head: Vec<u8>) {
         debug_assert!(self.before.is_empty() && self.written == 0, "the head is set once per attempt");

@@ -11,6 +11,7 @@ pub mod body;
 pub mod client_certificate;
 pub mod date;
 pub mod forwarded;
+pub mod grpc;
 pub mod hop_by_hop;
 pub mod hsts;
 pub mod imitation;

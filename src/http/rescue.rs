@@ -37,11 +37,13 @@ pub const fn status(cause: Cause) -> u16 {
         // The last attempt's where that is known: see `Rescue::last_attempt`.
         | Cause::RetryBudgetExhausted => 502,
         Cause::NoEligibleInstance
+        | Cause::StreamRefused
         | Cause::Draining
         | Cause::QueueTimeout
         | Cause::QueueFull
         | Cause::Overload => 503,
         Cause::ConnectTimeout
+        | Cause::DeadlineExceeded
         | Cause::ResponseHeaderTimeout
         | Cause::ResponseBodyTimeout
         | Cause::RequestWriteTimeout
@@ -57,7 +59,9 @@ pub const fn status(cause: Cause) -> u16 {
 pub const fn proxy_error(cause: Cause) -> &'static str {
     match cause {
         Cause::NoRoute => "destination_not_found",
-        Cause::NoEligibleInstance | Cause::Draining | Cause::Ejected => "destination_unavailable",
+        Cause::NoEligibleInstance | Cause::Draining | Cause::Ejected | Cause::StreamRefused => {
+            "destination_unavailable"
+        }
         Cause::QueueTimeout | Cause::QueueFull | Cause::Overload => "connection_limit_reached",
         Cause::ConnectRefused => "connection_refused",
         Cause::ConnectTimeout => "connection_timeout",
@@ -69,7 +73,7 @@ pub const fn proxy_error(cause: Cause) -> &'static str {
         Cause::TlsHandshake => "tls_protocol_error",
         Cause::UpstreamClosedEarly => "http_response_incomplete",
         Cause::UpstreamBadResponse => "http_protocol_error",
-        Cause::ResponseHeaderTimeout | Cause::ResponseBodyTimeout => "http_response_timeout",
+        Cause::DeadlineExceeded | Cause::ResponseHeaderTimeout | Cause::ResponseBodyTimeout => "http_response_timeout",
         Cause::RequestWriteTimeout => "connection_write_timeout",
         Cause::UpgradeIdleTimeout => "connection_read_timeout",
         Cause::ClientBadRequest
@@ -291,6 +295,8 @@ mod tests {
             ("upgrade_lifetime", 504, "connection_terminated"),
             ("upgrade_cut", 504, "connection_terminated"),
             ("ejected", 502, "destination_unavailable"),
+            ("stream_refused", 503, "destination_unavailable"),
+            ("deadline_exceeded", 504, "http_response_timeout"),
             ("client_bad_request", 400, "http_request_error"),
             ("not_implemented", 501, "http_request_error"),
             ("method_not_allowed", 405, "http_request_denied"),

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 
 use super::instance::{Admin, Health, State};
 use super::*;
-use crate::config::model::{Evidence, HostField, PoolConnection, Probe, ProbeKind, Retry};
+use crate::config::model::{Evidence, HostField, PoolConnection, Probe, ProbeKind, Protocol, Retry};
 use crate::telemetry::stats::WorkerId;
 
 pub(crate) const UP: State = State { health: Health::Up, ejected: false, admin: Admin::Active, removed: false };
@@ -20,6 +20,7 @@ pub(crate) fn settings(count: u16) -> model::Pool {
         name: "api".into(),
         instances: (1..=count).map(configured).collect(),
         balance: Balance::LeastConnections,
+        protocol: Protocol::H1,
         host: HostField::Keep,
         required: false,
         queue_wait: Duration::ZERO,
@@ -48,6 +49,13 @@ pub(crate) fn settings(count: u16) -> model::Pool {
             response_fields_max: 100,
             upgrade_idle_timeout: 60 * second,
             upgrade_lifetime_max: None,
+            h2_connections_max: 1,
+            h2_streams_max: 1,
+            h2_window_bytes: 65_536,
+            h2_connection_window_bytes: 65_536,
+            h2_frame_bytes_max: 16_384,
+            h2_ping_interval: None,
+            h2_ping_timeout: second,
         },
         retry: Retry {
             retries: 2,

@@ -198,6 +198,35 @@ pub struct InstanceShard {
     pub connections_idle: Counter,
     /// Bytes that a response began or ended with where none were due; the connection was closed.
     pub unasked_bytes: Counter,
+    /// What happened on shared connections.
+    pub h2_events: [Counter; H2Event::ALL.len()],
+}
+
+/// What an instance does on a shared connection that has no counterpart in HTTP/1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum H2Event {
+    /// It takes no more streams on the connection.
+    Goaway,
+    /// It refused a stream without looking at it.
+    RefusedStream,
+    /// It did not answer a ping: the connection was cut.
+    PingTimeout,
+}
+
+impl H2Event {
+    /// Every event, in the order of the discriminants.
+    pub const ALL: [Self; 3] = [Self::Goaway, Self::RefusedStream, Self::PingTimeout];
+
+    /// The label.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Goaway => "goaway",
+            Self::RefusedStream => "refused_stream",
+            Self::PingTimeout => "ping_timeout",
+        }
+    }
 }
 
 /// What is counted per pool and instance.
@@ -217,11 +246,14 @@ pub enum RetryReason {
     Timeout,
     /// The instance was ejected meanwhile.
     Ejected,
+    /// The instance refused the stream, or its connection went away: it never looked at the request.
+    Refused,
 }
 
 impl RetryReason {
     /// Every reason, in the order of the discriminants.
-    pub const ALL: [Self; 5] = [Self::Connect, Self::StaleConnection, Self::Reset, Self::Timeout, Self::Ejected];
+    pub const ALL: [Self; 6] =
+        [Self::Connect, Self::StaleConnection, Self::Reset, Self::Timeout, Self::Ejected, Self::Refused];
 
     /// The label.
     #[must_use]
@@ -232,6 +264,7 @@ impl RetryReason {
             Self::Reset => "reset",
             Self::Timeout => "timeout",
             Self::Ejected => "ejected",
+            Self::Refused => "refused",
         }
     }
 }

@@ -85,14 +85,13 @@ impl Policy {
             Trust::Nobody => builder.with_root_certificates(RootCertStore::empty()),
             Trust::Everybody => builder.dangerous().with_custom_certificate_verifier(Arc::new(Unverified)),
         };
-        let mut config = match own {
+        let config = match own {
             Some(certificate) => {
                 let own = SingleCertAndKey::from(Arc::clone(&certificate.key));
                 builder.with_client_cert_resolver(Arc::new(own))
             }
             None => builder.with_no_client_auth(),
         };
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Self { config, digest: digest_of(minimum, trust, own) }
     }
 }
@@ -133,6 +132,7 @@ pub struct InvalidName;
 pub struct Dialer {
     policy: Arc<Policy>,
     name: ServerName<'static>,
+    offers: [&'static [&'static [u8]]; 2],
     traffic: TlsConnector,
     probes: TlsConnector,
 }
@@ -146,25 +146,34 @@ impl fmt::Debug for Dialer {
 /// Two that do the same.
 impl PartialEq for Dialer {
     fn eq(&self, other: &Self) -> bool {
-        self.name == other.name && self.policy == other.policy
+        self.name == other.name && self.policy == other.policy && self.offers == other.offers
     }
 }
 
 impl Dialer {
-    /// For an instance whose certificate must be for `name`.
+    /// For an instance whose certificate must be for `name`. By ALPN, traffic offers one list of protocols and probes
+    /// another.
     ///
     /// # Panics
     /// If `name` is no name: `config::check` has looked at it.
     #[must_use]
-    pub fn new(policy: Arc<Policy>, name: &str) -> Self {
+    pub fn new(
+        policy: Arc<Policy>,
+        name: &str,
+        traffic: &'static [&'static [u8]],
+        probes: &'static [&'static [u8]],
+    ) -> Self {
         let name = server_name(name).expect("a name that was checked");
-        let with = |resumption| {
+        let offers = [traffic, probes];
+        let with = |resumption, offers: &[&[u8]]| {
             let mut config = policy.config.clone();
             config.resumption = resumption;
+            config.alpn_protocols = offers.iter().map(|protocol| protocol.to_vec()).collect();
             TlsConnector::from(Arc::new(config))
         };
         let sessions = Arc::new(ClientSessionMemoryCache::new(SESSIONS_MAX));
-        Self { traffic: with(Resumption::store(sessions)), probes: with(Resumption::disabled()), policy, name }
+        let traffic = with(Resumption::store(sessions), traffic);
+        Self { traffic, probes: with(Resumption::disabled(), probes), policy, name, offers }
     }
 
     /// The handshake on a new connection of traffic.
@@ -369,7 +378,7 @@ mod tests {
     }
 
     fn dialer(trust: Trust<'_>, name: &str) -> Dialer {
-        Dialer::new(Arc::new(Policy::new(TlsVersion::Tls12, trust, None)), name)
+        Dialer::new(Arc::new(Policy::new(TlsVersion::Tls12, trust, None)), name, &[b"http/1.1"], &[b"http/1.1"])
     }
 
     /// What the dialer says of one handshake after the other with a server of that identity.

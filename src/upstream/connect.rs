@@ -35,6 +35,18 @@ pub enum ConnectError {
     /// There is a connection, but no TLS on it.
     #[error("{0}")]
     Handshake(#[source] HandshakeError),
+    /// There is a connection, but what came back on it is not HTTP/2.
+    #[error("instance does not speak HTTP/2")]
+    NotHttp2(#[source] h2::Error),
+    /// There is TLS, but the instance did not agree to speak HTTP/2 over it.
+    #[error("instance did not agree to HTTP/2")]
+    NoAgreement,
+    /// All shared connections are full, and no place became free in time.
+    #[error("no stream is free")]
+    Full,
+    /// The connection that several requests waited for could not be made.
+    #[error("{0}")]
+    Shared(Arc<ConnectError>),
     /// We have no means: descriptors, ports, memory. Not the instance's fault.
     #[error("cannot make connections")]
     Exhausted(#[source] io::Error),
@@ -49,8 +61,20 @@ impl ConnectError {
             Self::TimedOut(_) => Cause::ConnectTimeout,
             Self::Ejected => Cause::Ejected,
             Self::Failed(_) => Cause::ConnectReset,
-            Self::Handshake(_) => Cause::TlsHandshake,
-            Self::Exhausted(_) => Cause::Overload,
+            Self::Handshake(_) | Self::NoAgreement => Cause::TlsHandshake,
+            Self::NotHttp2(_) => Cause::UpstreamBadResponse,
+            Self::Exhausted(_) | Self::Full => Cause::Overload,
+            Self::Shared(error) => error.cause(),
+        }
+    }
+
+    /// Whether no other instance can be reached either.
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        match self {
+            Self::Exhausted(_) => true,
+            Self::Shared(error) => error.is_ours(),
+            _ => false,
         }
     }
 
@@ -67,8 +91,14 @@ impl ConnectError {
     #[must_use]
     pub fn evidence(&self) -> Option<Evidence> {
         match self {
-            Self::Refused(_) | Self::TimedOut(_) | Self::Failed(_) | Self::Handshake(_) => Some(Evidence::NotConnected),
-            Self::Ejected | Self::Exhausted(_) => None,
+            Self::Refused(_)
+            | Self::TimedOut(_)
+            | Self::Failed(_)
+            | Self::Handshake(_)
+            | Self::NotHttp2(_)
+            | Self::NoAgreement => Some(Evidence::NotConnected),
+            Self::Ejected | Self::Exhausted(_) | Self::Full => None,
+            Self::Shared(error) => error.evidence(),
         }
     }
 }

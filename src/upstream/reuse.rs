@@ -53,6 +53,10 @@ impl Idle {
 
     /// Keeps a connection whose last response has ended, for `idle_timeout` at most and as one of `idle_max`.
     pub fn put(&mut self, connection: Connection, now: Instant, idle_timeout: Duration, idle_max: usize) {
+        if connection.place().is_some() {
+            // Only a place on it was ours.
+            return;
+        }
         let parked = self.0.entry(connection.instance().id).or_default();
         if parked.len() < idle_max {
             parked.push(Parked { connection: connection.park(), since: now, until: now + idle_timeout });

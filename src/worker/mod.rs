@@ -13,7 +13,7 @@ mod descriptors;
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -29,6 +29,7 @@ use crate::http::date::HttpDate;
 use crate::pool::Turn;
 use crate::snapshot::{ListenerView, Published, Readiness, Snapshot};
 use crate::telemetry::stats::{ListenerStats, WorkerId};
+use crate::upstream::h2::Links;
 use crate::upstream::reuse::Idle;
 use alarm::{Alarms, Evict, Ring, Ticks};
 use buffers::Buffers;
@@ -238,6 +239,10 @@ pub struct Worker {
     pub date: RefCell<HttpDate>,
     /// Upstream connections that nobody uses now.
     pub idle: RefCell<Idle>,
+    /// Upstream connections that requests share.
+    pub links: RefCell<Links>,
+    /// Itself, for tasks that outlive a request.
+    me: Weak<Self>,
     published: Arc<Published>,
     view: RefCell<Rc<View>>,
     crowd: Arc<Crowd>,
@@ -250,7 +255,7 @@ pub struct Worker {
 }
 
 impl Worker {
-    fn new(id: WorkerId, published: Arc<Published>, crowd: Arc<Crowd>) -> Self {
+    fn new(id: WorkerId, published: Arc<Published>, crowd: Arc<Crowd>, me: Weak<Self>) -> Self {
         let view = Rc::new(View(published.load()));
         Self {
             id,
@@ -260,6 +265,8 @@ impl Worker {
             random: RefCell::new(fastrand::Rng::new()),
             date: RefCell::new(HttpDate::at(SystemTime::now())),
             idle: RefCell::default(),
+            links: RefCell::default(),
+            me,
             published,
             view: RefCell::new(view),
             crowd,
@@ -316,6 +323,12 @@ impl Worker {
     #[must_use]
     pub fn has_room_for(&self, socket: &TcpStream) -> bool {
         self.crowd.descriptors.room(socket) < Room::None
+    }
+
+    /// Itself, for a task that outlives the request which starts it.
+    #[must_use]
+    pub fn keep(&self) -> Option<Rc<Self>> {
+        self.me.upgrade()
     }
 
     fn handle(&self) -> &WorkerHandle {
@@ -375,7 +388,7 @@ async fn run(
     crowd: Arc<Crowd>,
     inbox: mpsc::Receiver<WorkerCommand>,
 ) -> usize {
-    let worker = Rc::new(Worker::new(id, published, crowd));
+    let worker = Rc::new_cyclic(|me| Worker::new(id, published, crowd, me.clone()));
     tokio::task::spawn_local(tick(Rc::clone(&worker)));
     let deadline = obey(&worker, inbox).await;
     while worker.handle().connections() > 0 {
@@ -397,7 +410,9 @@ async fn tick(worker: Rc<Worker>) {
         }
         let mut idle = worker.idle.borrow_mut();
         idle.sweep(now);
-        if idle.is_empty() { Ticks::NotNeeded } else { Ticks::Needed }
+        let mut links = worker.links.borrow_mut();
+        links.sweep(now);
+        if idle.is_empty() && links.is_empty() { Ticks::NotNeeded } else { Ticks::Needed }
     };
     alarms.run(sweep).await;
 }

@@ -21,6 +21,7 @@ mod headers;
 mod health;
 mod hostile;
 mod http2;
+mod http2_upstream;
 mod leaving;
 mod logs;
 mod metrics;

@@ -6,7 +6,9 @@
 
 pub(crate) mod client;
 pub(crate) mod config;
+pub(crate) mod echo;
 pub(crate) mod folder;
+pub(crate) mod frames;
 pub(crate) mod http2;
 pub(crate) mod instance;
 pub(crate) mod load;

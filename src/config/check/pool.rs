@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::config::file;
 use crate::config::load::Surroundings;
 use crate::config::model::{
-    Evidence, HostField, Instance, InstanceName, Pool, PoolConnection, PoolName, PoolTls, Probe, Retry,
+    Evidence, HostField, Instance, InstanceName, Pool, PoolConnection, PoolName, PoolTls, Probe, Protocol, Retry,
 };
 use crate::config::problem::Problems;
 use crate::config::read::{Field, Named, Span};
@@ -68,11 +68,13 @@ fn check(
     if let Some(tls) = &tls {
         check_names(&name.value, tls, &instances, file.instances.span.as_ref(), problems);
     }
+    check_protocol(&name.value, &file.protocol, tls.is_some(), problems);
     let probe = probe::check(&name.value, &file.probe, header, problems);
     Pool {
         name: PoolName::from(name.value.as_str()),
         instances,
         balance: file.balance.value,
+        protocol: file.protocol.value,
         host: host_field(&file.host, problems),
         required: file.required.value,
         queue_wait: file.queue_wait.value,
@@ -84,6 +86,19 @@ fn check(
         tls,
         probe,
     }
+}
+
+/// HTTP/2 is spoken by ALPN over TLS, and by prior knowledge without.
+fn check_protocol(pool: &str, protocol: &Field<Protocol>, tls: bool, problems: &mut Problems<'_>) {
+    match (protocol.value, tls) {
+        (Protocol::H2c, true) => problems
+            .error(protocol.span.as_ref(), format!("pool `{pool}` has `tls`, and `\"h2c\"` is HTTP/2 without it"))
+            .hint("write `protocol = \"h2\"`"),
+        (Protocol::H2, false) => problems
+            .error(protocol.span.as_ref(), format!("pool `{pool}` has no `tls`, and `\"h2\"` is HTTP/2 over TLS"))
+            .hint("add `tls = true`, or write `protocol = \"h2c\"`"),
+        _ => return,
+    };
 }
 
 /// What the instances of a pool have taken.
@@ -279,6 +294,13 @@ fn connection(file: &file::Connection) -> PoolConnection {
         response_fields_max: file.response_fields_max.value as usize,
         upgrade_idle_timeout: file.upgrade_idle_timeout.value,
         upgrade_lifetime_max: Some(file.upgrade_lifetime_max.value).filter(|life| !life.is_zero()),
+        h2_connections_max: file.h2_connections_max.value as usize,
+        h2_streams_max: file.h2_streams_max.value as usize,
+        h2_window_bytes: file.h2_window_bytes.value.0 as usize,
+        h2_connection_window_bytes: file.h2_connection_window_bytes.value.0 as usize,
+        h2_frame_bytes_max: file.h2_frame_bytes_max.value.0 as usize,
+        h2_ping_interval: Some(file.h2_ping_interval.value).filter(|interval| !interval.is_zero()),
+        h2_ping_timeout: file.h2_ping_timeout.value,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::net::Ipv6Addr;
 
 use crate::config::file;
-use crate::config::model::{HttpProbe, Probe, ProbeKind};
+use crate::config::model::{GrpcProbe, HttpProbe, Probe, ProbeKind};
 use crate::config::problem::Problems;
 use crate::config::read::{Field, Named, Span};
 use crate::config::values::{ProbeKindWord, duration_text};
@@ -12,6 +12,9 @@ use super::written;
 
 /// Fields that a probe sets itself, or that would change what its request means.
 const RESERVED_FIELDS: [&str; 5] = ["host", "connection", "content-length", "transfer-encoding", "upgrade"];
+
+/// No package is nested so deeply; it keeps the message of a probe small.
+const SERVICE_BYTES_MAX: usize = 255;
 
 /// Checks the probe of a pool whose section begins at `header`.
 pub(super) fn check(
@@ -43,10 +46,19 @@ pub(super) fn check(
     }
     Probe {
         kind: match file.kind.value {
-            ProbeKindWord::Http => ProbeKind::Http(check_http(file, problems)),
+            ProbeKindWord::Http => {
+                refuse_keys(&[("service", &file.service.span)], "http", "grpc", problems);
+                ProbeKind::Http(check_http(file, problems))
+            }
             ProbeKindWord::Tcp => {
-                refuse_http_keys(file, problems);
+                refuse_keys(&[("host", &file.host.span)], "tcp", "http", problems);
+                refuse_keys(&[("service", &file.service.span)], "tcp", "grpc", problems);
+                refuse_http_keys(file, "tcp", problems);
                 ProbeKind::Tcp
+            }
+            ProbeKindWord::Grpc => {
+                refuse_http_keys(file, "grpc", problems);
+                ProbeKind::Grpc(check_grpc(file, problems))
             }
         },
         port: file.port.value.map(|port| port as u16),
@@ -60,20 +72,46 @@ pub(super) fn check(
     }
 }
 
-fn refuse_http_keys(file: &file::Probe, problems: &mut Problems<'_>) {
-    for (key, span) in [
+fn refuse_http_keys(file: &file::Probe, kind: &str, problems: &mut Problems<'_>) {
+    let keys = [
         ("method", &file.method.span),
         ("path", &file.path.span),
-        ("host", &file.host.span),
         ("headers", &file.headers.span),
         ("expect_status", &file.expect_status.span),
         ("expect_body", &file.expect_body.span),
-    ] {
+    ];
+    refuse_keys(&keys, kind, "http", problems);
+}
+
+/// Keys that mean nothing to a probe of this kind, but to one of another.
+fn refuse_keys(keys: &[(&str, &Option<Span>)], kind: &str, other: &str, problems: &mut Problems<'_>) {
+    for (key, span) in keys {
         if span.is_some() {
             problems
-                .error(span.as_ref(), format!("`{key}` means nothing to a probe with `kind = \"tcp\"`"))
-                .hint("remove it, or write `kind = \"http\"`");
+                .error(span.as_ref(), format!("`{key}` means nothing to a probe with `kind = \"{kind}\"`"))
+                .hint(format!("remove it, or write `kind = \"{other}\"`"));
         }
+    }
+}
+
+fn check_grpc(file: &file::Probe, problems: &mut Problems<'_>) -> GrpcProbe {
+    if let Some(service) = written(&file.service) {
+        let fits = |c: char| c.is_ascii_alphanumeric() || "._-/".contains(c);
+        if service.value.len() > SERVICE_BYTES_MAX || !service.value.chars().all(fits) {
+            problems
+                .error(service.span.as_ref(), format!("`{}` is no name of a gRPC service", service.value))
+                .hint("write its full name, such as `\"shop.v1.Orders\"`, or leave it out for the whole server");
+        }
+    }
+    check_host(&file.host, problems);
+    GrpcProbe { service: file.service.value.clone().unwrap_or_default(), host: file.host.value.clone() }
+}
+
+fn check_host(host: &Field<Option<String>>, problems: &mut Problems<'_>) {
+    if let Some(host) = written(host).filter(|host| !is_authority(&host.value)) {
+        problems
+            .error(host.span.as_ref(), format!("`{}` is no host", host.value))
+            .hint("write a name such as `\"api.internal\"`, with a port if it needs one");
     }
 }
 
@@ -93,11 +131,7 @@ fn check_http(file: &file::Probe, problems: &mut Problems<'_>) -> HttpProbe {
             .error(file.path.span.as_ref(), format!("`{}` is no path for a probe", file.path.value))
             .hint("begin it with `/`, and percent-encode spaces and non-ASCII characters");
     }
-    if let Some(host) = written(&file.host).filter(|host| !is_authority(&host.value)) {
-        problems
-            .error(host.span.as_ref(), format!("`{}` is no host", host.value))
-            .hint("write a name such as `\"api.internal\"`, with a port if it needs one");
-    }
+    check_host(&file.host, problems);
     if file.expect_status.value.is_empty() {
         problems
             .error(file.expect_status.span.as_ref(), "without any status in `expect_status` no probe can pass")

@@ -134,7 +134,8 @@ impl Fleet {
         let policy = pool.tls.as_ref().map(|tls| (tls, Arc::new(Policy::of(tls, material))));
         for configured in &pool.instances {
             let dialer = |(tls, policy): &(&model::PoolTls, Arc<Policy>)| {
-                Arc::new(Dialer::new(Arc::clone(policy), tls.name_for(configured)))
+                let offers = pool.protocol.offers();
+                Arc::new(Dialer::new(Arc::clone(policy), tls.name_for(configured), offers, probe_offers(pool)))
             };
             let wanted = policy.as_ref().map(dialer);
             let (instance, dialer) = if let Some(entry) = grouped.entries.get(&configured.address) {
@@ -309,12 +310,22 @@ impl Fleet {
     }
 }
 
+/// What a probe offers by ALPN: what it is made for, and else what the pool's traffic prefers.
+fn probe_offers(pool: &model::Pool) -> &'static [&'static [u8]] {
+    match (&pool.probe.kind, pool.protocol) {
+        (model::ProbeKind::Grpc(_), _) => model::Protocol::H2.offers(),
+        (model::ProbeKind::Http(_), model::Protocol::Auto) => model::Protocol::H1.offers(),
+        (_, protocol) => protocol.offers(),
+    }
+}
+
 fn target(pool: &model::Pool, configured: &model::Instance, dialer: Option<Arc<Dialer>>) -> Target {
     Target {
         address: configured.address,
         authority: configured.authority.clone(),
         probe: pool.probe.clone(),
         dialer: dialer.filter(|_| pool.probe.tls),
+        protocol: pool.protocol,
     }
 }
 
@@ -350,7 +361,9 @@ fn define(grouped: &mut Grouped, pool: &Pool) {
                 return false;
             }
             // Another interval or threshold asks the same question; only another question makes old answers void.
-            let question = |target: &Target| (target.probe.kind.clone(), target.probe.port, target.dialer.clone());
+            let question = |target: &Target| {
+                (target.probe.kind.clone(), target.probe.port, target.protocol, target.dialer.clone())
+            };
             if question(&orders.target) != question(&target) {
                 group.forget_streak(id);
             }

@@ -4,6 +4,9 @@
 //! through hyper's client. Where the pool has TLS, so has the probe, with a full handshake each time; for a probe by TCP the
 //! handshake is what must pass. The time limit is the prober's: dropping the future closes the connection.
 
+mod grpc;
+mod http2;
+
 use std::error::Error as _;
 use std::future::Future;
 use std::io;
@@ -17,7 +20,7 @@ use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 
-use crate::config::model::{HttpProbe, Probe, ProbeKind};
+use crate::config::model::{HttpProbe, Probe, ProbeKind, Protocol};
 use crate::platform;
 use crate::tls::client::{Dialer, HandshakeError};
 use crate::wire::Wire;
@@ -36,6 +39,14 @@ pub struct Target {
     pub probe: Probe,
     /// What makes TLS of the connection; `None`: it is plain.
     pub dialer: Option<Arc<Dialer>>,
+    /// What the instance speaks.
+    pub protocol: Protocol,
+}
+
+impl Target {
+    fn scheme(&self) -> &'static str {
+        if self.dialer.is_some() { "https" } else { "http" }
+    }
 }
 
 /// Why a probe failed. Its text is the `result` that operators see.
@@ -53,6 +64,18 @@ pub enum ProbeError {
     /// Not one of the expected statuses.
     #[error("status {0}")]
     Status(u16),
+    /// The HTTP/2 connection or the stream broke, or what came back is not HTTP/2.
+    #[error("no answer: {0}")]
+    Http2(#[source] h2::Error),
+    /// The outcome of the call is another than `OK`.
+    #[error("grpc-status {0}")]
+    Call(String),
+    /// The health service says so itself.
+    #[error("the health service says {0}")]
+    NotServing(&'static str),
+    /// The call went well, but what it brought is no answer of the health service.
+    #[error("the answer is no message of the gRPC health protocol")]
+    Message,
     /// The body is JSON and says so itself.
     #[error("the answer says `unhealthy`")]
     Unhealthy,
@@ -110,9 +133,13 @@ pub async fn probe(target: &Target) -> Result<(), ProbeError> {
     };
     match &target.probe.kind {
         ProbeKind::Tcp => Ok(()),
+        ProbeKind::Grpc(grpc) => grpc::check(stream, grpc, &target.authority, target.scheme()).await,
         ProbeKind::Http(http) => {
             let request = request(http, &target.authority).map_err(ProbeError::Definition)?;
-            exchange(stream, request, http).await
+            match target.protocol {
+                Protocol::H1 | Protocol::Auto => exchange(stream, request, http).await,
+                Protocol::H2 | Protocol::H2c => exchange_http2(stream, request, target.scheme(), http).await,
+            }
         }
     }
 }
@@ -155,17 +182,44 @@ async fn exchange(stream: Wire, request: Request<Empty<Bytes>>, probe: &HttpProb
     }
 }
 
+/// As [`exchange`], in the form of HTTP/2: the host is part of the target, and no field concerns the connection.
+async fn exchange_http2(
+    stream: Wire,
+    request: Request<Empty<Bytes>>,
+    scheme: &str,
+    probe: &HttpProbe,
+) -> Result<(), ProbeError> {
+    let (mut parts, _body) = request.into_parts();
+    let host = parts.headers.remove(header::HOST);
+    parts.headers.remove(header::CONNECTION);
+    let authority = host.as_ref().map_or(&b""[..], HeaderValue::as_bytes);
+    let uri = http::Uri::builder()
+        .scheme(scheme)
+        .authority(authority)
+        .path_and_query(parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str));
+    parts.uri = uri.build().map_err(ProbeError::Definition)?;
+    let request = Request::from_parts(parts, ());
+    let answer = http2::exchange(stream, request, Bytes::new()).await.map_err(ProbeError::Http2)?;
+    judge_status(answer.head.status.as_u16(), probe)?;
+    judge_body(&answer.body, probe)
+}
+
 async fn judge(response: Response<Incoming>, probe: &HttpProbe) -> Result<(), ProbeError> {
-    let status = response.status().as_u16();
-    if !probe.expect_status.iter().any(|(from, to)| (*from..=*to).contains(&status)) {
-        return Err(ProbeError::Status(status));
-    }
-    let body = read(response.into_body()).await?;
-    if says_unhealthy(&body) {
+    judge_status(response.status().as_u16(), probe)?;
+    judge_body(&read(response.into_body()).await?, probe)
+}
+
+fn judge_status(status: u16, probe: &HttpProbe) -> Result<(), ProbeError> {
+    let expected = probe.expect_status.iter().any(|(from, to)| (*from..=*to).contains(&status));
+    if expected { Ok(()) } else { Err(ProbeError::Status(status)) }
+}
+
+fn judge_body(body: &[u8], probe: &HttpProbe) -> Result<(), ProbeError> {
+    if says_unhealthy(body) {
         return Err(ProbeError::Unhealthy);
     }
     match &probe.expect_body {
-        Some(text) if memchr::memmem::find(&body, text.as_bytes()).is_none() => Err(ProbeError::Body),
+        Some(text) if memchr::memmem::find(body, text.as_bytes()).is_none() => Err(ProbeError::Body),
         _ => Ok(()),
     }
 }

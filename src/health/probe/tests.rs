@@ -6,6 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::*;
+use crate::config::model::GrpcProbe;
 
 fn http() -> HttpProbe {
     HttpProbe {
@@ -35,6 +36,7 @@ fn target(address: SocketAddr, kind: ProbeKind) -> Target {
             tls: true,
         },
         dialer: None,
+        protocol: Protocol::H1,
     }
 }
 
@@ -148,4 +150,89 @@ async fn a_refused_connection_fails_and_one_that_can_be_made_passes_a_tcp_probe(
     for kind in [ProbeKind::Tcp, ProbeKind::Http(http())] {
         assert_eq!(text(probe(&target(address, kind)).await), "connection refused");
     }
+}
+
+/// Probes an instance that answers a call of the gRPC health protocol with this status, these fields, this body and
+/// these trailers. Returns the request that it saw, too.
+async fn called(
+    status: u16,
+    fields: &[(&'static str, &'static str)],
+    body: &'static [u8],
+    outcome: &'static str,
+) -> (String, String) {
+    let (listener, address) = listen().await;
+    let probe_of = GrpcProbe { service: "shop.v1.Orders".to_owned(), host: None };
+    let target = target(address, ProbeKind::Grpc(probe_of));
+    let (result, request) = tokio::join!(probe(&target), async {
+        let (stream, _) = listener.accept().await.expect("a probe");
+        let mut connection = h2::server::handshake(stream).await.expect("HTTP/2");
+        let (request, mut respond) = connection.accept().await.expect("a request").expect("a sound one");
+        let mut response = Response::builder().status(status);
+        for (name, value) in fields {
+            response = response.header(*name, *value);
+        }
+        let mut stream = respond.send_response(response.body(()).expect("a head"), body.is_empty()).expect("sent");
+        if !body.is_empty() {
+            stream.send_data(body.into(), outcome.is_empty()).expect("sent");
+            if !outcome.is_empty() {
+                let trailers = [("grpc-status", outcome)].into_iter();
+                let trailers =
+                    trailers.map(|(name, value)| (name.parse().expect("a name"), value.parse().expect("a value")));
+                stream.send_trailers(trailers.collect()).expect("sent");
+            }
+        }
+        let (head, mut asked) = request.into_parts();
+        let mut text = format!("{head:?}");
+        while let Some(data) = std::future::poll_fn(|context| {
+            // The connection has to be driven, too.
+            let _closed = connection.poll_closed(context).is_ready();
+            asked.poll_data(context)
+        })
+        .await
+        {
+            text += &data.expect("data").escape_ascii().to_string();
+        }
+        let _ended = std::future::poll_fn(|context| connection.poll_closed(context)).await.is_err();
+        text
+    });
+    (text(result), request)
+}
+
+#[tokio::test]
+async fn the_health_service_of_grpc_must_say_serving() {
+    let grpc = &[("content-type", "application/grpc")][..];
+    for (answer, expected) in [
+        ((200, grpc, &b"\0\0\0\0\x02\x08\x01"[..], "0"), "pass"),
+        ((200, grpc, b"\0\0\0\0\x02\x08\x02", "0"), "the health service says NOT_SERVING"),
+        ((200, grpc, b"\0\0\0\0\0", "0"), "the health service says UNKNOWN"),
+        ((200, grpc, b"hello", "0"), "the answer is no message of the gRPC health protocol"),
+        ((200, grpc, b"\0\0\0\0\x02\x08\x01", "14"), "grpc-status 14 UNAVAILABLE"),
+        ((200, grpc, b"\0\0\0\0\x02\x08\x01", ""), "grpc-status missing"),
+        ((200, &[("grpc-status", "5")][..], b"", ""), "grpc-status 5 NOT_FOUND"),
+        ((404, &[][..], b"", ""), "status 404"),
+    ] {
+        let (status, fields, body, outcome) = answer;
+        assert_eq!(called(status, fields, body, outcome).await.0, expected, "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_call_names_service_and_authority() {
+    let (_, request) = called(200, &[("grpc-status", "0")], b"", "").await;
+    for part in ["http://api.example:9001/grpc.health.v1.Health/Check", "POST", "application/grpc", "trailers"] {
+        assert!(request.contains(part), "{part} in {request}");
+    }
+    assert!(request.contains("shop.v1.Orders"), "{request}");
+}
+
+#[tokio::test]
+async fn what_does_not_speak_http_2_fails_a_grpc_probe() {
+    let (listener, address) = listen().await;
+    let target = target(address, ProbeKind::Grpc(GrpcProbe { service: String::new(), host: None }));
+    let (result, ()) = tokio::join!(probe(&target), async {
+        let (mut stream, _) = listener.accept().await.expect("a probe");
+        stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.expect("written");
+        drop(stream);
+    });
+    assert!(text(result).starts_with("no answer: "));
 }

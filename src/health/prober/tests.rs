@@ -130,6 +130,7 @@ fn start(answers: &[Answer], change: impl FnOnce(&mut Probe)) -> Rig {
         authority: String::new(),
         probe: pool.probe.clone(),
         dialer: None,
+        protocol: crate::config::model::Protocol::H1,
     };
     let (orders, orders_seen) = watch::channel(Orders { target, probing: Probing::On });
     let (decides, decided) = watch::channel(false);

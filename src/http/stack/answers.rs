@@ -203,13 +203,17 @@ pub(super) fn body_refusal(error: &PipeError) -> Refusal {
 /// What a person is told about a request that no instance answered.
 pub(super) fn detail(cause: Cause) -> &'static str {
     match cause {
-        Cause::NoEligibleInstance | Cause::QueueTimeout => "no instance can take this request now",
+        Cause::NoEligibleInstance | Cause::QueueTimeout | Cause::StreamRefused => {
+            "no instance can take this request now"
+        }
         Cause::QueueFull | Cause::Overload => "too many requests are waiting",
         Cause::ConnectRefused | Cause::ConnectTimeout | Cause::ConnectReset => "no instance could be reached",
         Cause::TlsHandshake => "no instance could be reached safely",
         Cause::ResponseHeaderTimeout => "the instance did not answer in time",
         Cause::RequestWriteTimeout => "the instance did not take the request in time",
         Cause::UpstreamBadResponse => "the instance sent something that is not HTTP",
+        Cause::NotImplemented => "the instances speak HTTP/2, which has no upgrades",
+        Cause::DeadlineExceeded => "the deadline of the request is over",
         Cause::RequestTooLarge => "the request body is too large",
         Cause::RequestBodyTimeout | Cause::RequestBodyTooSlow => "the request body did not arrive in time",
         Cause::ClientBadRequest => "the request body is malformed",

@@ -296,10 +296,12 @@ impl<'a> Exchange<'a> {
             authority: head.text(admitted.authority),
             target: &target,
             extra: if admitted.body == BodyLength::Chunked { b"Transfer-Encoding: chunked\r\n" } else { b"" },
+            encoding: if admitted.body == BodyLength::Chunked { Encoding::Chunked } else { Encoding::Plain },
             method: asked.method,
             upgrade,
             begun: record.begun,
             whole: record.begun + record.headers,
+            deadline: None,
         };
         let body_rate = self.body_rate(head, body);
         let mut side = self.side(asked.version, Vec::new());

@@ -103,6 +103,8 @@ metrics! {
         "TLS handshakes done with the instance: full, or resumed from an earlier session.";
     UPSTREAM_UNASKED_BYTES = Counter "plimsoll_upstream_unasked_bytes_total" ["pool", "instance"]
         "Bytes that the instance sent where none were due; each time the connection was closed.";
+    UPSTREAM_H2_EVENTS = Counter "plimsoll_upstream_h2_events_total" ["pool", "instance", "event"]
+        "What the instance did on connections that requests share, by event.";
 
     INSTANCE_STATE = Gauge "plimsoll_instance_state" ["pool", "instance", "state"]
         "1 where it holds: eligible is what all the others come to; exactly one of unproven, up and down holds.";

@@ -19,14 +19,14 @@ use crate::http2::guard::Flood;
 use crate::platform::usage::{self, Machine, Process};
 use crate::pool::instance::{Admin, Health, Instance};
 use crate::telemetry::stats::{
-    self, BUCKETS_MICROS, HANDSHAKES, InstanceStats, ListenerStats, PerCause, PerWorker, RefusedConnection,
+    self, BUCKETS_MICROS, H2Event, HANDSHAKES, InstanceStats, ListenerStats, PerCause, PerWorker, RefusedConnection,
     RetryOutcome, RetryReason, STATUS_CLASSES,
 };
 use crate::tls::failure::Failure;
 use crate::tls::session;
 
 /// Causes that an attempt can fail with: shown from the start, so that the first one is an increase of a known series.
-const ATTEMPT_CAUSES: [Cause; 11] = [
+const ATTEMPT_CAUSES: [Cause; 12] = [
     Cause::ConnectRefused,
     Cause::ConnectTimeout,
     Cause::ConnectReset,
@@ -38,6 +38,7 @@ const ATTEMPT_CAUSES: [Cause; 11] = [
     Cause::ResponseBodyTimeout,
     Cause::RequestWriteTimeout,
     Cause::Ejected,
+    Cause::StreamRefused,
 ];
 
 /// Causes of local responses that are shown from the start, for the same reason.
@@ -130,6 +131,7 @@ pub(super) struct InstanceTotals {
     reused: u64,
     handshakes: [u64; HANDSHAKES.len()],
     unasked_bytes: u64,
+    h2_events: [u64; H2Event::ALL.len()],
 }
 
 impl Default for InstanceTotals {
@@ -144,6 +146,7 @@ impl Default for InstanceTotals {
             reused: 0,
             handshakes: [0; HANDSHAKES.len()],
             unasked_bytes: 0,
+            h2_events: Default::default(),
         }
     }
 }
@@ -167,6 +170,9 @@ impl InstanceTotals {
                 *total += counter.value();
             }
             self.unasked_bytes += shard.unasked_bytes.value();
+            for (total, counter) in self.h2_events.iter_mut().zip(&shard.h2_events) {
+                *total += counter.value();
+            }
         }
     }
 }
@@ -332,6 +338,9 @@ impl Scrape {
             }
         }
         self.counter(&names::UPSTREAM_UNASKED_BYTES, &labels, totals.unasked_bytes);
+        for event in H2Event::ALL {
+            self.counter(&names::UPSTREAM_H2_EVENTS, &[pool, name, event.code()], totals.h2_events[event as usize]);
+        }
         if let Some(instance) = row.latest {
             for (state, holds) in states(instance) {
                 self.gauge(&names::INSTANCE_STATE, &[pool, name, state], f64::from(u8::from(holds)));
@@ -510,6 +519,7 @@ impl InstanceTotals {
         self.opened += other.opened;
         self.reused += other.reused;
         self.unasked_bytes += other.unasked_bytes;
+        add(&mut self.h2_events, &other.h2_events);
     }
 }
 

@@ -158,6 +158,7 @@ pub async fn forward<'a>(
 ) -> Result<Forwarded<'a>, ForwardError> {
     let settings = &pool.settings.retry;
     let deadline = request.begun + settings.deadline;
+    let deadline = request.deadline.map_or(deadline, |given_up| given_up.min(deadline));
     let mut memory = Memory {
         // Allocates only when an attempt has failed.
         tried: Vec::new(),
@@ -176,6 +177,7 @@ pub async fn forward<'a>(
         } else {
             let asked_at = Instant::now();
             let until = request.begun + pool.settings.queue_wait;
+            let until = request.deadline.map_or(until, |given_up| given_up.min(until));
             let place = pool.pick_or_wait(&worker.turn, &memory.tried, memory.repeat, until);
             let picked = unless_left(client, alarm, body, Box::pin(place)).await?;
             trail.queue += asked_at.elapsed();

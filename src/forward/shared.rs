@@ -1,6 +1,8 @@
 //! The beginning of an attempt on a shared connection: a place, then the head of the request as HTTP/2 has it.
 
 use h2::client::ResponseFuture;
+use http::{HeaderName, HeaderValue};
+use tokio::time::Instant;
 
 use super::attempt::AttemptError;
 use super::retry::Failure;
@@ -8,6 +10,7 @@ use super::{Request, host_for};
 use crate::cause::Cause;
 use crate::config::model::Protocol;
 use crate::http::body::{Encoding, Pipe};
+use crate::http::grpc;
 use crate::http1::head::{Method, Name};
 use crate::http2::head::{Follows, to_request};
 use crate::pool::{Member, Pool};
@@ -58,10 +61,16 @@ pub(super) fn begin(
         None => host_for(pool, member, request),
     };
     let scheme = if member.dialer.is_some() { "https" } else { "http" };
-    let head = to_request(request.head, scheme, host, request.target).map_err(|error| {
+    let mut head = to_request(request.head, scheme, host, request.target).map_err(|error| {
         tracing::debug!(%error, "request has no form in HTTP/2");
         AttemptError::Client(Cause::ClientBadRequest)
     })?;
+    if let Some(deadline) = request.deadline
+        && let Ok(left) = HeaderValue::try_from(grpc::timeout_text(deadline.saturating_duration_since(Instant::now())))
+    {
+        // What is left of it: the instance cannot know how long the request has been here.
+        head.headers_mut().insert(HeaderName::from_static("grpc-timeout"), left);
+    }
     body.encode(Encoding::Frames);
     body.head(Vec::new());
     let follows = if body.is_empty() { Follows::Nothing } else { Follows::Body };

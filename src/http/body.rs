@@ -198,6 +198,12 @@ impl Pipe {
         self.is_received() && self.received == 0 && self.trailers.is_empty()
     }
 
+    /// The trailers that have come: lines, each with its CRLF.
+    #[must_use]
+    pub fn trailers(&self) -> &[u8] {
+        &self.trailers
+    }
+
     /// Whether all of the message has gone to its receiver.
     #[must_use]
     pub fn is_finished(&self) -> bool {

@@ -9,8 +9,10 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use super::rescue::Rescue;
 use crate::cause::Cause;
-use crate::http1::head::{Head, Method};
+use crate::http1::Persistence;
+use crate::http1::head::{Head, Method, Version};
 use crate::http1::name::Name;
 
 /// The outcome of a call, as gRPC numbers it.
@@ -130,12 +132,46 @@ pub fn timeout_text(timeout: Duration) -> String {
     format!("{number}{unit}")
 }
 
-/// The outcome that the fields of a response tell, among its trailers or (trailers-only) in its head.
+/// The outcome that the head of a response tells, where it has nothing but fields.
 #[must_use]
-pub fn told<'a>(mut fields: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> Option<u32> {
+pub fn told_by_head(head: &Head) -> Option<u32> {
+    told(head.fields().map(|field| (field.text, field.value)))
+}
+
+/// The outcome that the trailers of a response tell: lines, each with its CRLF.
+#[must_use]
+pub fn told_by_trailers(lines: &[u8]) -> Option<u32> {
+    told(lines.split(|byte| *byte == b'\n').filter_map(|line| {
+        let colon = memchr::memchr(b':', line)?;
+        Some((&line[..colon], line[colon + 1..].trim_ascii()))
+    }))
+}
+
+fn told<'a>(mut fields: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> Option<u32> {
     let (_, value) = fields.find(|(name, _)| name.eq_ignore_ascii_case(b"grpc-status"))?;
     std::str::from_utf8(value).ok()?.parse().ok()
 }
+
+/// Writes an answer that has nothing but fields, as for HTTP/1.1; without a length for a client of HTTP/2, where the end of
+/// the stream stands for it. The status of HTTP is 200, as always in gRPC.
+pub fn write(out: &mut Vec<u8>, rescue: &Rescue<'_>, version: Version) -> Status {
+    let status = status(rescue.last_attempt.unwrap_or(rescue.cause));
+    let mut text = |parts: &[&str]| parts.iter().for_each(|part| out.extend_from_slice(part.as_bytes()));
+    text(&["HTTP/1.1 200 OK\r\nDate: ", std::str::from_utf8(rescue.date.text()).unwrap_or_default()]);
+    text(&["\r\nContent-Type: application/grpc\r\n"]);
+    if version != Version::Http2 {
+        let close = rescue.persistence == Persistence::Close;
+        text(&["Content-Length: 0\r\nConnection: ", if close { "close" } else { "keep-alive" }, "\r\n"]);
+    }
+    text(&["Proxy-Status: plimsoll; error=", rescue.error_type(), "; details=\"", rescue.cause.code(), "\"\r\n"]);
+    text(&["grpc-status: ", &(status as u8).to_string(), "\r\n"]);
+    let told = format!("{} (cause {}, trace id {})", rescue.detail, rescue.cause.code(), rescue.trace_id);
+    text(&["grpc-message: ", &message(&told), "\r\n\r\n"]);
+    status
+}
+
+/// The trailers that end a response whose call has taken longer than its client waits.
+pub const LATE: &[u8] = b"grpc-status: 4\r\ngrpc-message: the deadline of the request is over\r\n";
 
 /// A text as `grpc-message` has it: percent-encoded but for printable ASCII.
 #[must_use]
@@ -268,6 +304,9 @@ mod tests {
         assert_eq!(told(fields(b"14")), Some(14));
         assert_eq!(told(fields(b"x")), None);
         assert_eq!(told([].into_iter()), None);
+        assert_eq!(told_by_trailers(b"x: 1\r\ngrpc-status: 0\r\n"), Some(0));
+        assert_eq!(told_by_trailers(LATE), Some(4));
+        assert_eq!(told_by_trailers(b""), None);
     }
 
     #[test]

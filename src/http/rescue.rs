@@ -130,6 +130,12 @@ impl Rescue<'_> {
     pub fn status(&self) -> u16 {
         self.status_override.unwrap_or_else(|| status(self.last_attempt.unwrap_or(self.cause)))
     }
+
+    /// The error type of RFC 9209.
+    #[must_use]
+    pub fn error_type(&self) -> &'static str {
+        self.proxy_error.unwrap_or(proxy_error(self.last_attempt.unwrap_or(self.cause)))
+    }
 }
 
 /// Writes the whole answer.
@@ -144,8 +150,7 @@ pub fn write(out: &mut Vec<u8>, rescue: &Rescue<'_>) {
     text(&["\r\nContent-Type: ", content_type(media_type), "\r\nContent-Length: ", &body.len().to_string()]);
     // An answer about this moment must not outlive it in a cache: 404, 405, 414 and 501 could (RFC 9110 section 15.1).
     text(&["\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nProxy-Status: plimsoll; error="]);
-    let error = rescue.proxy_error.unwrap_or(proxy_error(rescue.last_attempt.unwrap_or(rescue.cause)));
-    text(&[error, "; details=\"", rescue.cause.code(), "\"\r\n"]);
+    text(&[rescue.error_type(), "; details=\"", rescue.cause.code(), "\"\r\n"]);
     if status == 503 {
         let wait = rescue.retry_after.unwrap_or(RETRY_AFTER);
         // Rounded up: one that comes back too early finds the same again.

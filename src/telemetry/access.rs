@@ -42,6 +42,8 @@ pub struct AccessRecord<'a> {
     pub status: u16,
     /// Why Plimsoll answered itself or cut the response off.
     pub cause: Option<Cause>,
+    /// The outcome of a gRPC call: `grpc-status`.
+    pub grpc_status: Option<u32>,
     /// Attempts made.
     pub attempts: u32,
     /// Bytes of the request body.
@@ -89,6 +91,7 @@ pub fn log(record: &AccessRecord<'_>) {
         query = record.query.map(String::from_utf8_lossy).as_deref(),
         status = record.status,
         cause = record.cause.map(Cause::code),
+        grpc_status = record.grpc_status,
         attempts = record.attempts,
         bytes_in = record.bytes_in,
         bytes_out = record.bytes_out,

@@ -17,6 +17,7 @@ mod documents;
 mod end;
 mod errors;
 mod failover;
+mod grpc;
 mod headers;
 mod health;
 mod hostile;

@@ -4,6 +4,7 @@
 //! tests wait for events, with a bound ([`wait`]). Ports lie below the range from which the kernel takes the ports of
 //! outgoing connections, so that a port which a test gives up for a while is not taken by another's connection.
 
+pub(crate) mod call;
 pub(crate) mod client;
 pub(crate) mod config;
 pub(crate) mod echo;

@@ -14,6 +14,7 @@ use crate::forward::ForwardError;
 use crate::http::admit::Admitted;
 use crate::http::body::{Encoding, Pipe, PipeError};
 use crate::http::date::HttpDate;
+use crate::http::grpc;
 use crate::http::rescue::{self, Rescue};
 use crate::http::trace_id::TraceId;
 use crate::http::{Refusal, max_forwards, redirect};
@@ -121,8 +122,14 @@ impl<'a> Exchange<'a> {
         };
         let mut out = self.worker.buffers.take();
         out.extend_from_slice(interim);
-        rescue::write(&mut out, &rescue);
-        record.status = rescue.status();
+        if asked.call {
+            let status = grpc::write(&mut out, &rescue, asked.version);
+            record.status = 200;
+            record.grpc_status = Some(status as u32);
+        } else {
+            rescue::write(&mut out, &rescue);
+            record.status = rescue.status();
+        }
         record.cause = Some(refusal.cause);
         self.write_own(out, stay, body, record).await
     }
@@ -130,7 +137,14 @@ impl<'a> Exchange<'a> {
     /// Refuses a request whose head we have: it ends the connection, since what follows on it is in doubt.
     pub(super) async fn refuse(&mut self, refusal: &Refusal, head: Option<&Head>, record: &mut Record<'a>) -> After {
         let asked = head.map_or(
-            Asked { method: Method::Other, version: Version::Http11, accept: None, persistence: Persistence::Close },
+            Asked {
+                method: Method::Other,
+                version: Version::Http11,
+                accept: None,
+                persistence: Persistence::Close,
+                call: false,
+                deadline: None,
+            },
             |head| Asked::of(head, Persistence::Close),
         );
         let mut unread = Pipe::new(BodyLength::UntilClose, Encoding::Plain, Vec::new(), None);

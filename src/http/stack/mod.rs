@@ -30,6 +30,7 @@ use super::admit::{self, Admitted};
 use super::body::{Encoding, Pipe};
 use super::client_certificate::Identity;
 use super::forwarded::{self, Peer, Scheme, Trust};
+use super::grpc;
 use super::max_forwards::{self, Onward};
 use super::pace::{Pace, Rate};
 use super::rescue::{self};
@@ -47,7 +48,7 @@ use crate::http2::head::Follows;
 use crate::pool::Pool;
 use crate::snapshot::{ListenerView, RouteView};
 use crate::telemetry::stats::{Counter, status_class};
-use crate::wire::Wire;
+use crate::wire::{Sink as _, Wire};
 use crate::worker::Worker;
 use crate::worker::alarm::Alarm;
 
@@ -162,11 +163,22 @@ struct Asked<'a> {
     version: Version,
     accept: Option<&'a [u8]>,
     persistence: Persistence,
+    /// Whether it is a gRPC call, whose client reads its outcome from `grpc-status`.
+    call: bool,
+    /// When its client will have given up.
+    deadline: Option<Instant>,
 }
 
 impl<'h> Asked<'h> {
     fn of(head: &'h Head, persistence: Persistence) -> Self {
-        Self { method: head.method(), version: head.version(), accept: head.first(Name::Accept), persistence }
+        Self {
+            method: head.method(),
+            version: head.version(),
+            accept: head.first(Name::Accept),
+            persistence,
+            call: grpc::is_call(head),
+            deadline: None,
+        }
     }
 }
 
@@ -290,6 +302,8 @@ impl<'a> Exchange<'a> {
         }
         body.keep(pool.settings.retry.body_bytes_max);
         let asked = Asked::of(head, admitted.persistence);
+        let deadline = asked.call.then(|| grpc::timeout(head)).flatten().map(|timeout| record.begun + timeout);
+        let asked = Asked { deadline, ..asked };
         let target = admitted.target(head);
         let request = Request {
             head,
@@ -301,7 +315,7 @@ impl<'a> Exchange<'a> {
             upgrade,
             begun: record.begun,
             whole: record.begun + record.headers,
-            deadline: None,
+            deadline,
         };
         let body_rate = self.body_rate(head, body);
         let mut side = self.side(asked.version, Vec::new());
@@ -319,6 +333,9 @@ impl<'a> Exchange<'a> {
             Err(error) if error.cause == Cause::ClientClosed => left(record),
             Err(error) => {
                 let interim = side.interim;
+                // Its client has given up, and what went wrong before is not what it waited for.
+                let late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+                let error = if late { Cause::DeadlineExceeded.into() } else { error };
                 let ForwardError { cause, status_of, .. } = error;
                 let refusal = Refusal { cause, status: rescue::status(status_of), detail: detail(cause) };
                 Box::pin(self.rescue(&refusal, Some(error), asked, body, &interim, record)).await
@@ -339,6 +356,9 @@ impl<'a> Exchange<'a> {
         let Forwarded { answer: Answer { mut head, length }, member, guard, mut connection, picked_at, .. } = forwarded;
         let (worker, settings) = (self.worker, &pool.settings.connection);
         record.status = head.status();
+        if asked.call {
+            record.grpc_status = grpc::told_by_head(&head);
+        }
         // Nobody gets a 101 that was not asked for: `attempt` refuses it.
         let switching = head.status() == 101;
         let length = if switching { BodyLength::UntilClose } else { length };
@@ -407,7 +427,7 @@ impl<'a> Exchange<'a> {
         } else if let Some(relayed) = self.relay_at_once(&mut connection.stream, &mut response).await {
             relayed
         } else {
-            Box::pin(self.relay(&mut connection.stream, settings, request, &mut response, record.status)).await
+            Box::pin(self.relay(&mut connection.stream, settings, request, &mut response, asked, record.status)).await
         };
         record.bytes_out = response.sent();
         let now = *record.ended.insert(Instant::now());
@@ -415,10 +435,18 @@ impl<'a> Exchange<'a> {
         shard.responses[status_class(record.status)].increment();
         shard.total.observe(now.saturating_duration_since(picked_at));
         drop(guard);
+        if asked.call {
+            record.grpc_status = record.grpc_status.or_else(|| grpc::told_by_trailers(response.trailers()));
+        }
         if let Err(cause) = relayed {
             record.cause = Some(cause);
             if !matches!(cause, Cause::ClientClosed | Cause::ClientTooSlow | Cause::UpgradeLifetime) {
                 shard.errors.of(cause).increment();
+            }
+            if cause == Cause::DeadlineExceeded && self.stream.finish(grpc::LATE).is_ok() {
+                // The outcome of the call; the stream to the instance is cancelled when its connection is dropped.
+                record.grpc_status = Some(grpc::Status::DeadlineExceeded as u32);
+                return After::Close;
             }
             return After::Abort;
         }

@@ -26,6 +26,8 @@ pub(super) struct Record<'a> {
     pub(super) trail: Trail<'a>,
     pub(super) status: u16,
     pub(super) cause: Option<Cause>,
+    /// The outcome of a gRPC call, where it was told.
+    pub(super) grpc_status: Option<u32>,
     pub(super) bytes_in: u64,
     pub(super) bytes_out: u64,
 }
@@ -41,6 +43,7 @@ impl Record<'_> {
             trail: Trail::default(),
             status: 0,
             cause: None,
+            grpc_status: None,
             bytes_in: 0,
             bytes_out: 0,
         }
@@ -85,6 +88,7 @@ impl Exchange<'_> {
             query: query.filter(|_| worker.view().config.log.access_query),
             status: record.status,
             cause: record.cause,
+            grpc_status: record.grpc_status,
             attempts: record.trail.attempts,
             bytes_in: record.bytes_in,
             bytes_out: record.bytes_out,

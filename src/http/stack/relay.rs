@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::io::AsyncWrite;
 use tokio::time::Instant;
 
-use super::Exchange;
+use super::{Asked, Exchange};
 use crate::cause::Cause;
 use crate::config::model::{self, OnDown};
 use crate::connection::LINGERING_BYTES_MAX;
@@ -42,6 +42,7 @@ impl Exchange<'_> {
         settings: &model::PoolConnection,
         request: &mut Pipe,
         response: &mut Pipe,
+        asked: Asked<'_>,
         status: u16,
     ) -> Result<(), Cause> {
         let (alarm, limits) = (self.alarm, &self.listener.settings);
@@ -89,7 +90,7 @@ impl Exchange<'_> {
             if response.has_moved() | request.has_moved() {
                 moved_at = alarm.now();
             }
-            let (timeout, cause) = match response.wait() {
+            let (timeout, mut cause) = match response.wait() {
                 Wait::Source => (settings.response_body_timeout, Cause::ResponseBodyTimeout),
                 Wait::Sink => (limits.response_write_timeout, Cause::ClientTooSlow),
             };
@@ -99,6 +100,11 @@ impl Exchange<'_> {
                     Wait::Source => pace.stand(alarm.now()),
                     Wait::Sink => deadline = deadline.min(pace.deadline(rate, response.sent(), alarm.now())),
                 }
+            }
+            if let Some(given_up) = asked.deadline
+                && given_up < deadline
+            {
+                (deadline, cause) = (given_up, Cause::DeadlineExceeded);
             }
             alarm.set(deadline);
             alarm.poll_ring(context).map(|_ring| Err(cause))

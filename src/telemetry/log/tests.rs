@@ -217,6 +217,7 @@ fn access_record() -> AccessRecord<'static> {
         query: None,
         status: 503,
         cause: Some(crate::cause::Cause::QueueFull),
+        grpc_status: None,
         attempts: 0,
         bytes_in: 0,
         bytes_out: 312,

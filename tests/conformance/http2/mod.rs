@@ -108,11 +108,9 @@ fn judge(frames: &mut Frames, is: Is, whole: impl Fn() -> bool) -> Result<(), St
         // `PROTOCOL_ERROR` stands for all that a more specific code could be said of (section 7).
         let ended = |codes: &[u32], code: u32| codes.contains(&code) || code == PROTOCOL_ERROR;
         let done = match (is, next.as_ref().map(|frame| (frame.kind, frame))) {
-            (Fine | Anything, Some((kind::PING, _))) => true,
-            (Anything, Some((kind::RST_STREAM | kind::GOAWAY | kind::HEADERS, _)) | None) => true,
-            (Connection(_) | Stream(_), None) => true,
-            (Connection(codes), Some((kind::GOAWAY, frame))) => ended(codes, frame.error()),
-            (Stream(codes), Some((kind::GOAWAY | kind::RST_STREAM, frame))) => ended(codes, frame.error()),
+            (Anything, _) | (Fine, Some((kind::PING, _))) | (Connection(_) | Stream(_), None) => true,
+            (Connection(codes) | Stream(codes), Some((kind::GOAWAY, frame)))
+            | (Stream(codes), Some((kind::RST_STREAM, frame))) => ended(codes, frame.error()),
             (Malformed, None | Some((kind::GOAWAY | kind::RST_STREAM, _))) => !whole(),
             (Malformed, Some((kind::HEADERS, frame))) => (400..500).contains(&frame.status()) && !whole(),
             (Status(status), Some((kind::HEADERS, frame))) => match frame.status() {
@@ -122,7 +120,6 @@ fn judge(frames: &mut Frames, is: Is, whole: impl Fn() -> bool) -> Result<(), St
             // The answer to a ping overtakes those to requests.
             (Connection(_) | Stream(_) | Malformed | Status(_), Some((kind::PING, _))) => continue,
             (Fine, Some((kind::HEADERS, frame))) => frame.status() == 200,
-            (Connection(_), Some((kind::HEADERS, _))) => false,
             _ => false,
         };
         if done {

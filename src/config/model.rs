@@ -253,13 +253,13 @@ pub enum TlsVersion {
 /// HTTP/2 with clients: how much a connection may have, and what is a flood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Http2 {
-    /// Requests at a time on one connection; further ones are refused (REFUSED_STREAM).
+    /// Requests at a time on one connection; further ones are refused (`REFUSED_STREAM`).
     pub streams_max: u32,
     /// Bytes of one request's body that a client may send before we have passed some on.
-    pub stream_window: u32,
+    pub stream_window: usize,
     /// The same for all requests of a connection together.
-    pub connection_window: u32,
-    /// RST_STREAM in ten seconds.
+    pub connection_window: usize,
+    /// `RST_STREAM` in ten seconds.
     pub resets_max: u32,
     /// SETTINGS in ten seconds.
     pub settings_max: u32,
@@ -267,7 +267,7 @@ pub struct Http2 {
     pub pings_max: u32,
     /// PRIORITY in ten seconds, together with frames of unknown kinds.
     pub priorities_max: u32,
-    /// WINDOW_UPDATE in ten seconds, besides one for each 256 bytes sent.
+    /// `WINDOW_UPDATE` in ten seconds, besides one for each 256 bytes sent.
     pub window_updates_max: u32,
     /// DATA without bytes in ten seconds.
     pub empty_frames_max: u32,

@@ -472,7 +472,7 @@ pub fn client_cause(error: &PipeError) -> Cause {
     match error {
         PipeError::Source(error) if is_malformed(error) => Cause::ClientBadRequest,
         PipeError::Source(_) | PipeError::Truncated | PipeError::Sink(_) => Cause::ClientClosed,
-        PipeError::Malformed(_) => Cause::ClientBadRequest,
+        PipeError::Malformed(_) | PipeError::Disagreed => Cause::ClientBadRequest,
         PipeError::TooLarge => Cause::RequestTooLarge,
     }
 }

@@ -50,6 +50,9 @@ pub enum PipeError {
     /// The body is longer than is allowed.
     #[error("body is over the limit")]
     TooLarge,
+    /// The sender has not agreed to what the message would mean.
+    #[error("the protocol was not agreed on")]
+    Disagreed,
     /// The receiver's connection broke.
     #[error("writing failed")]
     Sink(#[source] io::Error),

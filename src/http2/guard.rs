@@ -11,7 +11,7 @@ use crate::config::model::Http2;
 /// What a connection was ended for, as label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flood {
-    /// RST_STREAM: requests that are begun and given up.
+    /// `RST_STREAM`: requests that are begun and given up.
     Resets,
     /// SETTINGS, each of which must be acknowledged.
     Settings,
@@ -19,7 +19,7 @@ pub enum Flood {
     Pings,
     /// PRIORITY, and kinds of frames that nobody knows.
     Priorities,
-    /// WINDOW_UPDATE.
+    /// `WINDOW_UPDATE`.
     WindowUpdates,
     /// DATA without a byte.
     EmptyFrames,
@@ -62,7 +62,7 @@ impl Flood {
     }
 }
 
-/// Bytes of ours that a client may answer to with one PING or WINDOW_UPDATE more: some send both for each small frame.
+/// Bytes of ours that a client may answer to with one PING or `WINDOW_UPDATE` more: some send both for each small frame.
 const BYTES_PER_ANSWER: u64 = 256;
 
 const HEAD_BYTES: usize = 9;
@@ -149,7 +149,6 @@ impl Guard {
         self.skip = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
         let flood = match kind {
             0 if self.skip == 0 && flags & END_STREAM == 0 => Flood::EmptyFrames,
-            0 => return Ok(()),
             1 => {
                 self.counts[Flood::Continuations as usize] = 0;
                 return Ok(());
@@ -159,8 +158,8 @@ impl Guard {
             6 => Flood::Pings,
             8 => Flood::WindowUpdates,
             9 => Flood::Continuations,
-            // A connection ends with it, and a client does not send promises.
-            5 | 7 => return Ok(()),
+            // Payload is what connections are for; a connection ends with GOAWAY, and a client does not send promises.
+            0 | 5 | 7 => return Ok(()),
             _ => Flood::Priorities,
         };
         let count = &mut self.counts[flood as usize];
@@ -212,9 +211,13 @@ mod tests {
                 let allowed = [vec![preface], vec![bytes.clone(); 3]].concat();
                 let mut guard = guard();
                 assert_eq!(looked_at(&mut guard, &allowed, cut), Ok(()), "{flood:?}");
-                assert_eq!(looked_at(&mut guard, &[bytes.clone()], cut), Err(flood));
+                assert_eq!(looked_at(&mut guard, std::slice::from_ref(&bytes), cut), Err(flood));
                 guard.renew();
-                assert_eq!(looked_at(&mut guard, &[bytes.clone()], cut), Ok(()), "{flood:?} in a new window");
+                assert_eq!(
+                    looked_at(&mut guard, std::slice::from_ref(&bytes), cut),
+                    Ok(()),
+                    "{flood:?} in a new window"
+                );
             }
         }
     }

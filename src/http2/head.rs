@@ -237,8 +237,13 @@ const OF_HTTP1: NameSet = NameSet::of(&[
 /// A field cannot be carried, which does not happen to heads that were parsed.
 pub fn to_response(head: &Head) -> Result<Response<()>, TranslateError> {
     let mut response = Response::new(());
-    *response.status_mut() = StatusCode::from_u16(head.status()).map_err(|_error| TranslateError::BadField)?;
+    // What a switch of protocols is over HTTP/2 (RFC 8441 section 5).
+    let status = if head.status() == 101 { 200 } else { head.status() };
+    *response.status_mut() = StatusCode::from_u16(status).map_err(|_error| TranslateError::BadField)?;
     fields_into(head, response.headers_mut(), NameSet::EMPTY)?;
+    if head.status() == 101 {
+        response.headers_mut().remove(header::SEC_WEBSOCKET_ACCEPT);
+    }
     Ok(response)
 }
 

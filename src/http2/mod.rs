@@ -13,6 +13,7 @@ pub mod preface;
 pub mod server;
 pub mod stream;
 mod streams;
+pub mod websocket;
 
 /// What carries our payload in frames.
 pub type Payload = bytes::Bytes;

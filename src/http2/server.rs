@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use h2::ext::Protocol;
 use h2::server::{Builder, Connection, SendResponse};
 use h2::{Reason, RecvStream};
 use http::{Request, header};
@@ -19,11 +20,12 @@ use tokio::time::Instant;
 
 use super::Payload;
 use super::guard::{Flood, Guard};
-use super::head::{Follows, WebSocketKey, from_request};
+use super::head::{Follows, from_request};
 use super::io::Io;
 use super::preface::PREFACE;
 use super::stream::Stream;
 use super::streams::{Streams, Whose};
+use super::websocket;
 use crate::config::model;
 use crate::connection::{Client, Origin, Presence};
 use crate::http::stack::{StreamRequest, serve_stream};
@@ -103,11 +105,12 @@ fn builder(listener: &model::Listener) -> Builder {
     let mut builder = Builder::new();
     builder
         .max_concurrent_streams(settings.streams_max)
-        .initial_window_size(settings.stream_window)
-        .initial_connection_window_size(settings.connection_window)
+        .initial_window_size(settings.stream_window as u32)
+        .initial_connection_window_size(settings.connection_window as u32)
         .max_header_list_size(head_bytes as u32)
         .max_local_error_reset_streams(Some(settings.errors_max as usize))
-        .max_send_buffer_size(SEND_BYTES_MAX);
+        .max_send_buffer_size(SEND_BYTES_MAX)
+        .enable_connect_protocol();
     builder
 }
 
@@ -250,7 +253,11 @@ impl Server<'_> {
         let (parts, body) = request.into_parts();
         let follows = if body.is_end_stream() { Follows::Nothing } else { Follows::Body };
         let buffers = &self.worker.buffers;
-        let key: WebSocketKey = *b"dGhlIHNhbXBsZSBub25jZQ==";
+        let web_socket = parts.extensions.get::<Protocol>().map(|_protocol| {
+            let mut random = self.worker.random.borrow_mut();
+            websocket::key(random.u128(..))
+        });
+        let key = web_socket.unwrap_or_default();
         let head = from_request(&parts, follows, &key, buffers.take_head(), buffers.take(), &limits);
         let length = parts.headers.get(header::CONTENT_LENGTH);
         // `h2` has refused those that are not one number.
@@ -259,6 +266,7 @@ impl Server<'_> {
             wire: Wire::H2(Box::new(Stream::request(respond, body, length))),
             head: head.map_err(Into::into),
             begun,
+            web_socket,
             listener: Arc::clone(&self.origin.listener),
             address: self.origin.address,
             peer: Rc::clone(&self.origin.peer),

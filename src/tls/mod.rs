@@ -27,3 +27,9 @@ pub fn provider() -> &'static Arc<CryptoProvider> {
         LazyLock::new(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
     &PROVIDER
 }
+
+/// SHA-1, which the handshake of `WebSocket` is made of: it proves that a server has understood, and protects nothing.
+#[must_use]
+pub fn sha1(bytes: &[u8]) -> Vec<u8> {
+    aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA1_FOR_LEGACY_USE_ONLY, bytes).as_ref().to_vec()
+}

@@ -193,8 +193,8 @@ fn check_http2(file: &file::Http2, problems: &mut Problems<'_>) -> Http2 {
     }
     Http2 {
         streams_max: file.streams_max.value as u32,
-        stream_window: stream_window as u32,
-        connection_window: connection_window as u32,
+        stream_window: stream_window as usize,
+        connection_window: connection_window as usize,
         resets_max: file.resets_max.value as u32,
         settings_max: file.settings_max.value as u32,
         pings_max: file.pings_max.value as u32,

@@ -44,7 +44,7 @@ use crate::forward::{self, ForwardError, Forwarded, Request};
 use crate::http1::framing::{self, BodyLength, Persistence};
 use crate::http1::head::{Head, Method, Version};
 use crate::http1::name::Name;
-use crate::http2::head::Follows;
+use crate::http2::head::WebSocketKey;
 use crate::pool::Pool;
 use crate::snapshot::{ListenerView, RouteView};
 use crate::telemetry::stats::{Counter, status_class};
@@ -65,8 +65,20 @@ pub async fn serve(worker: &Worker, client: &mut Client, alarm: &Alarm) -> After
     let Origin { address, peer, identity, listener, .. } = origin;
     let identity = identity.as_deref();
     let secure = peer.borrow().scheme() == Scheme::Https;
-    let mut exchange =
-        Exchange { worker, alarm, listener, stream, address: *address, peer, ahead, ended, stay, secure, identity };
+    let mut exchange = Exchange {
+        worker,
+        alarm,
+        listener,
+        stream,
+        address: *address,
+        peer,
+        ahead,
+        ended,
+        stay,
+        secure,
+        identity,
+        web_socket: None,
+    };
     match read {
         Ok((head, arrival)) => exchange.run(head, arrival).await,
         Err(Unread::Gone) => After::Close,
@@ -83,6 +95,8 @@ pub struct StreamRequest {
     pub head: Result<Head, Refusal>,
     /// When the head came.
     pub begun: Instant,
+    /// The key of the `WebSocket` that it asks for.
+    pub web_socket: Option<WebSocketKey>,
     /// The listener in the snapshot that was published then.
     pub listener: Arc<ListenerView>,
     /// The client's address.
@@ -95,7 +109,7 @@ pub struct StreamRequest {
 
 /// Serves one request of an HTTP/2 connection.
 pub async fn serve_stream(worker: &Worker, request: StreamRequest, alarm: Alarm) {
-    let StreamRequest { mut wire, head, begun, listener, address, peer, identity } = request;
+    let StreamRequest { mut wire, head, begun, web_socket, listener, address, peer, identity } = request;
     let _busy = worker.begin();
     let _counted = Counted::new(&listener.stats.of(worker.id).http2_streams);
     let secure = peer.borrow().scheme() == Scheme::Https;
@@ -112,6 +126,7 @@ pub async fn serve_stream(worker: &Worker, request: StreamRequest, alarm: Alarm)
         stay: true,
         secure,
         identity: identity.as_deref(),
+        web_socket: web_socket.as_ref(),
     };
     let after = match head {
         Ok(head) => exchange.run(head, Arrival { begun, whole: begun }).await,
@@ -150,6 +165,8 @@ struct Exchange<'a> {
     ended: &'a mut bool,
     /// Whether the connection may go on afterwards, as far as the listener and the process are concerned.
     stay: bool,
+    /// The key that a request for a `WebSocket` over HTTP/2 has got.
+    web_socket: Option<&'a WebSocketKey>,
     /// Who the client has proven to be.
     identity: Option<&'a Identity>,
     /// Whether the request came by TLS: over this connection or, if the peer is believed that, over its client's.
@@ -403,9 +420,8 @@ impl<'a> Exchange<'a> {
             (length, rest) => (length, rest),
         };
         let mut response = Pipe::new(length, encoding, body_buffer(worker, length), None);
-        let begun = response.begin(rest);
-        let follows = if out.is_empty() && response.is_empty() { Follows::Nothing } else { Follows::Body };
-        if begun.is_ok() && edge::respond_first(self.stream, &head, follows).is_err() {
+        let begun = edge::agreed(self.web_socket, &head).and_then(|()| response.begin(rest));
+        if begun.is_ok() && edge::respond_first(self.stream, &head, &out, &response).is_err() {
             return left(record);
         }
         worker.buffers.give_head(head);

@@ -191,7 +191,7 @@ fn both_wait(request: &Pipe, response: &Pipe) -> bool {
 pub(super) fn response_cause(error: &PipeError) -> Cause {
     match error {
         PipeError::Source(_) | PipeError::Truncated | PipeError::TooLarge => Cause::UpstreamClosedEarly,
-        PipeError::Malformed(_) => Cause::UpstreamBadResponse,
+        PipeError::Malformed(_) | PipeError::Disagreed => Cause::UpstreamBadResponse,
         PipeError::Sink(_) => Cause::ClientClosed,
     }
 }

@@ -161,10 +161,10 @@ fn pseudo_headers_are_there_once_and_first() {
         ),
         ("8441 4", "a protocol without CONNECT", get(&[(":protocol", "websocket")]), Malformed),
         (
-            "8441 4",
+            "9220 3",
             "a protocol that nobody knows",
             only(&[(":method", "CONNECT"), (":protocol", "tea"), FIELDS[1], FIELDS[2], FIELDS[3]]),
-            Malformed,
+            Status(501),
         ),
         (
             "9113 8.5",

@@ -46,6 +46,11 @@ fn configurations_of_the_corpus_are_taken_or_refused_with_places_that_exist() {
 }
 
 #[test]
+fn requests_of_http_2_of_the_corpus_become_requests_of_http_1_1() {
+    replay("h2_request", properties::h2_request);
+}
+
+#[test]
 fn response_heads_of_the_corpus_keep_the_properties() {
     replay("response_head", properties::response_head);
 }

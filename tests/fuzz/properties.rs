@@ -21,6 +21,7 @@ use plimsoll::http1::{
     BodyLength, ChunkedDecoder, ChunkedError, ChunkedLimits, Head, HeadError, HeadLimits, HeadReader, HeadStorage,
     Method, Name, chunk_head, last_chunk, persistence, request_body, response_body,
 };
+use plimsoll::http2::head::{Follows, from_request, to_request};
 
 const HEAD_LIMITS: HeadLimits = HeadLimits { bytes_max: 600, target_bytes_max: 100, fields_max: 40 };
 const CHUNKED_LIMITS: ChunkedLimits = ChunkedLimits { line_bytes_max: 60, trailer_bytes_max: 100 };
@@ -134,6 +135,66 @@ fn listener() -> &'static Listener {
     static CONFIG: OnceLock<Arc<model::Config>> = OnceLock::new();
     let text = "[[listener]]\nbind = \"127.0.0.1:1\"\n[pool.a]\ninstances = [\"127.0.0.1:2\"]\n";
     &CONFIG.get_or_init(|| load(text).expect("the smallest configuration").config).listeners[0]
+}
+
+/// The fields of an HTTP/2 request, each with the lengths of name and value before them in a byte: what becomes of them is
+/// one request of HTTP/1.1 that reads back as it was meant, whatever was in them.
+pub(crate) fn h2_request(bytes: &[u8]) {
+    let mut request = http::Request::builder();
+    let (mut uri, mut rest) = (http::uri::Parts::default(), bytes);
+    while let Some((name, after)) = take(rest) {
+        let Some((value, after)) = take(after) else { break };
+        rest = after;
+        // What `h2` itself refuses never becomes a request.
+        request = match name {
+            b":method" => request.method(value),
+            b":scheme" => match value.try_into() {
+                Ok(scheme) => {
+                    uri.scheme = Some(scheme);
+                    request
+                }
+                Err(_) => return,
+            },
+            b":authority" => match value.try_into() {
+                Ok(authority) => {
+                    uri.authority = Some(authority);
+                    request
+                }
+                Err(_) => return,
+            },
+            b":path" => match value.try_into() {
+                Ok(path) => {
+                    uri.path_and_query = Some(path);
+                    request
+                }
+                Err(_) => return,
+            },
+            b":protocol" => match std::str::from_utf8(value) {
+                Ok(protocol) => request.extension(h2::ext::Protocol::from(protocol)),
+                Err(_) => return,
+            },
+            _ => request.header(name, value),
+        };
+    }
+    let Ok(uri) = http::Uri::from_parts(uri) else { return };
+    let Ok(request) = request.uri(uri).body(()) else { return };
+    let parts = request.into_parts().0;
+    for follows in [Follows::Body, Follows::Nothing] {
+        let translated = from_request(&parts, follows, &[b'k'; 24], HeadStorage::default(), Vec::new(), &HEAD_LIMITS);
+        let Ok(mut head) = translated else { continue };
+        check_fields(&head);
+        assert!(head.all(Name::Cookie).count() <= 1 && head.all(Name::Host).count() <= 1);
+        rewrite(&mut head, |head, out| head.write_request(out, head.target(), b"Extra: e\r\n"), HeadReader::request);
+        if let Ok(response) = to_request(&head, "http", b"test", b"/") {
+            assert!(response.headers().keys().all(|name| name != "connection" && name != "upgrade"));
+        }
+    }
+}
+
+/// As many bytes as the first one says, and what follows them.
+fn take(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = bytes.split_first()?;
+    rest.split_at_checked(usize::from(*length))
 }
 
 /// A response head, and what follows it.

@@ -115,3 +115,48 @@ fn nginx_instances_are_served_over_tls() {
     let body = "x".repeat(100_000);
     assert_eq!(proxy.post("/take", &body).text(), "100000");
 }
+
+#[test]
+fn nginx_instances_are_served_over_http_2_with_and_without_tls() {
+    let (folder, authority) = (Folder::new(), Authority::new());
+    let roots = folder.write("ca.pem", authority.pem());
+    let issued = authority.issue(&["nginx.test"]);
+    let tls = format!("{{ enabled = true, roots = '{}', server_name = 'nginx.test' }}", roots.display());
+    let cases = [
+        ("h2c", Nginx::start_http2(2, None), "HTTP/2.0"),
+        ("h2", Nginx::start_http2(2, Some(&issued)), "HTTP/2.0"),
+        ("auto", Nginx::start_http2(2, Some(&issued)), "HTTP/2.0"),
+        // ALPN comes to HTTP/1.1 there.
+        ("auto", Nginx::start_tls(2, &issued), "HTTP/1.1"),
+    ];
+    for (protocol, nginx, spoken) in cases {
+        let mut config = Config::new().pool("protocol", format!("\"{protocol}\"")).set("runtime", "workers", 1);
+        if protocol != "h2c" {
+            config = config.pool("tls", &tls);
+        }
+        for (index, address) in nginx.addresses.iter().enumerate() {
+            config = config.instance_at(&format!("n{index}"), *address, "");
+        }
+        let proxy = config.probe("interval", "\"600ms\"").probe("timeout", "\"590ms\"").start();
+        proxy.wait_eligible(2);
+        let load = Load::start(proxy.front, 8, 0);
+        load.wait_more(300);
+        let all = load.end();
+        assert!(
+            all.iter().all(|sent| sent.result == Ok(404) && !sent.instance.is_empty()),
+            "{protocol} {:?}",
+            &all[..3]
+        );
+        let opened = proxy.metric("plimsoll_upstream_connections_opened_total", &[]);
+        assert!((spoken == "HTTP/2.0") == (opened < 2.5), "{protocol}, {spoken}: {opened} connections");
+        for size in [0, 1, 8192, 65_537, 3_000_001] {
+            let bytes: Vec<u8> = (0..size).map(|index: usize| (index * 7 + index / 251) as u8).collect();
+            nginx.file("f", &bytes);
+            let answer = proxy.get("/files/f");
+            assert!(answer.status() == 200 && answer.body == bytes, "{protocol}: {size} bytes differ");
+        }
+        assert_eq!(proxy.get("/204").status(), 204, "{protocol}");
+        // nginx answers before it has read the body, and takes no more of it.
+        assert_eq!(proxy.post("/redirect", &"x".repeat(100_000)).status(), 302, "{protocol}");
+    }
+}

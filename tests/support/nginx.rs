@@ -21,17 +21,23 @@ impl Nginx {
     /// Servers that answer `/health` and `/name`, send files from `/files/` and take any body at `/take`.
     #[track_caller]
     pub(crate) fn start(servers: usize) -> Self {
-        Self::start_with(servers, None)
+        Self::start_with(servers, None, "")
+    }
+
+    /// As [`Nginx::start`], but it speaks HTTP/2: over TLS by ALPN, and without it nothing else.
+    #[track_caller]
+    pub(crate) fn start_http2(servers: usize, issued: Option<&Issued>) -> Self {
+        Self::start_with(servers, issued, "http2")
     }
 
     /// As [`Nginx::start`], over TLS.
     #[track_caller]
     pub(crate) fn start_tls(servers: usize, issued: &Issued) -> Self {
-        Self::start_with(servers, Some(issued))
+        Self::start_with(servers, Some(issued), "")
     }
 
     #[track_caller]
-    fn start_with(servers: usize, issued: Option<&Issued>) -> Self {
+    fn start_with(servers: usize, issued: Option<&Issued>, http2: &str) -> Self {
         let folder = Folder::new();
         let addresses: Vec<_> = (0..servers).map(|_| ports::free()).collect();
         let root = folder.path().display();
@@ -52,7 +58,7 @@ impl Nginx {
         for (index, address) in addresses.iter().enumerate() {
             write!(
                 text,
-                "server {{ listen {address} {ssl} backlog=1024; {tls} add_header Instance n{index} always;\n\
+                "server {{ listen {address} {ssl} {http2} backlog=1024; {tls} add_header Instance n{index} always;\n\
                  location = /health {{ return 200 ok; }}\n\
                  location = /name {{ return 200 n{index}; }}\n\
                  location = /take {{ proxy_pass {scheme}://{address}/taken; }}\n\

@@ -90,15 +90,14 @@ fn check(
 
 /// HTTP/2 is spoken by ALPN over TLS, and by prior knowledge without.
 fn check_protocol(pool: &str, protocol: &Field<Protocol>, tls: bool, problems: &mut Problems<'_>) {
-    match (protocol.value, tls) {
-        (Protocol::H2c, true) => problems
-            .error(protocol.span.as_ref(), format!("pool `{pool}` has `tls`, and `\"h2c\"` is HTTP/2 without it"))
-            .hint("write `protocol = \"h2\"`"),
-        (Protocol::H2, false) => problems
-            .error(protocol.span.as_ref(), format!("pool `{pool}` has no `tls`, and `\"h2\"` is HTTP/2 over TLS"))
-            .hint("add `tls = true`, or write `protocol = \"h2c\"`"),
+    let (message, hint) = match (protocol.value, tls) {
+        (Protocol::H2c, true) => ("has `tls`, and `\"h2c\"` is HTTP/2 without it", "write `protocol = \"h2\"`"),
+        (Protocol::H2, false) => {
+            ("has no `tls`, and `\"h2\"` is HTTP/2 over TLS", "add `tls = true`, or write `protocol = \"h2c\"`")
+        }
         _ => return,
     };
+    problems.error(protocol.span.as_ref(), format!("pool `{pool}` {message}")).hint(hint);
 }
 
 /// What the instances of a pool have taken.

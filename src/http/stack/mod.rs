@@ -373,9 +373,7 @@ impl<'a> Exchange<'a> {
         let Forwarded { answer: Answer { mut head, length }, member, guard, mut connection, picked_at, .. } = forwarded;
         let (worker, settings) = (self.worker, &pool.settings.connection);
         record.status = head.status();
-        if asked.call {
-            record.grpc_status = grpc::told_by_head(&head);
-        }
+        record.grpc_status = asked.call.then(|| grpc::told_by_head(&head)).flatten();
         // Nobody gets a 101 that was not asked for: `attempt` refuses it.
         let switching = head.status() == 101;
         let length = if switching { BodyLength::UntilClose } else { length };
@@ -446,25 +444,20 @@ impl<'a> Exchange<'a> {
             Box::pin(self.relay(&mut connection.stream, settings, request, &mut response, asked, record.status)).await
         };
         record.bytes_out = response.sent();
+        if asked.call {
+            record.note_outcome(response.trailers());
+        }
         let now = *record.ended.insert(Instant::now());
         let shard = member.instance.stats.of(worker.id);
         shard.responses[status_class(record.status)].increment();
         shard.total.observe(now.saturating_duration_since(picked_at));
         drop(guard);
-        if asked.call {
-            record.grpc_status = record.grpc_status.or_else(|| grpc::told_by_trailers(response.trailers()));
-        }
         if let Err(cause) = relayed {
             record.cause = Some(cause);
             if !matches!(cause, Cause::ClientClosed | Cause::ClientTooSlow | Cause::UpgradeLifetime) {
                 shard.errors.of(cause).increment();
             }
-            if cause == Cause::DeadlineExceeded && self.stream.finish(grpc::LATE).is_ok() {
-                // The outcome of the call; the stream to the instance is cancelled when its connection is dropped.
-                record.grpc_status = Some(grpc::Status::DeadlineExceeded as u32);
-                return After::Close;
-            }
-            return After::Abort;
+            return self.cut_off(cause, record);
         }
         if ends_by_close {
             end_by(self.stream, EndBy::Close);
@@ -485,6 +478,16 @@ impl<'a> Exchange<'a> {
         } else {
             After::Linger
         }
+    }
+
+    /// The end of an answer that is not whole. A gRPC call whose time is over has an outcome nevertheless; its stream to the
+    /// instance is cancelled when it is dropped.
+    fn cut_off(&mut self, cause: Cause, record: &mut Record<'_>) -> After {
+        if cause == Cause::DeadlineExceeded && self.stream.finish(grpc::LATE).is_ok() {
+            record.grpc_status = Some(grpc::Status::DeadlineExceeded as u32);
+            return After::Close;
+        }
+        After::Abort
     }
 
     /// Whether no further request can come: the client closed its sending side, and had sent none before.

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::Exchange;
 use crate::cause::Cause;
 use crate::forward::Trail;
+use crate::http::grpc;
 use crate::http::trace_id::TraceId;
 use crate::http1::head::{Head, Version};
 use crate::http1::name::Name;
@@ -47,6 +48,13 @@ impl Record<'_> {
             bytes_in: 0,
             bytes_out: 0,
         }
+    }
+}
+
+impl Record<'_> {
+    /// What the trailers of a gRPC call tell of its outcome.
+    pub(super) fn note_outcome(&mut self, trailers: &[u8]) {
+        self.grpc_status = self.grpc_status.or_else(|| grpc::told_by_trailers(trailers));
     }
 }
 

@@ -160,3 +160,21 @@ fn nginx_instances_are_served_over_http_2_with_and_without_tls() {
         assert_eq!(proxy.post("/redirect", &"x".repeat(100_000)).status(), 302, "{protocol}");
     }
 }
+
+#[test]
+fn nginx_that_is_killed_costs_no_request_over_http_2() {
+    let (dying, staying) = (Nginx::start_http2(1, None), Nginx::start_http2(1, None));
+    let proxy = Config::new()
+        .pool("protocol", "\"h2c\"")
+        .instance_at("dying", dying.addresses[0], "")
+        .instance_at("staying", staying.addresses[0], "")
+        .start();
+    proxy.wait_eligible(2);
+    let load = Load::start(proxy.front, 8, 0);
+    load.wait_more(300);
+    dying.signal("KILL");
+    load.wait_more(300);
+    let all = load.end();
+    let odd: Vec<_> = all.iter().filter(|sent| sent.result != Ok(404)).collect();
+    assert!(odd.is_empty(), "{odd:?}");
+}

@@ -47,7 +47,7 @@ use crate::http1::name::Name;
 use crate::http2::head::WebSocketKey;
 use crate::pool::Pool;
 use crate::snapshot::{ListenerView, RouteView};
-use crate::telemetry::stats::{Counter, status_class};
+use crate::telemetry::stats::{Counter, InstanceShard, status_class};
 use crate::wire::{Sink as _, Wire};
 use crate::worker::Worker;
 use crate::worker::alarm::Alarm;
@@ -453,11 +453,7 @@ impl<'a> Exchange<'a> {
         shard.total.observe(now.saturating_duration_since(picked_at));
         drop(guard);
         if let Err(cause) = relayed {
-            record.cause = Some(cause);
-            if !matches!(cause, Cause::ClientClosed | Cause::ClientTooSlow | Cause::UpgradeLifetime) {
-                shard.errors.of(cause).increment();
-            }
-            return self.cut_off(cause, record);
+            return self.cut_off(cause, shard, record);
         }
         if ends_by_close {
             end_by(self.stream, EndBy::Close);
@@ -482,7 +478,11 @@ impl<'a> Exchange<'a> {
 
     /// The end of an answer that is not whole. A gRPC call whose time is over has an outcome nevertheless; its stream to the
     /// instance is cancelled when it is dropped.
-    fn cut_off(&mut self, cause: Cause, record: &mut Record<'_>) -> After {
+    fn cut_off(&mut self, cause: Cause, shard: &InstanceShard, record: &mut Record<'_>) -> After {
+        record.cause = Some(cause);
+        if !matches!(cause, Cause::ClientClosed | Cause::ClientTooSlow | Cause::UpgradeLifetime) {
+            shard.errors.of(cause).increment();
+        }
         if cause == Cause::DeadlineExceeded && self.stream.finish(grpc::LATE).is_ok() {
             record.grpc_status = Some(grpc::Status::DeadlineExceeded as u32);
             return After::Close;

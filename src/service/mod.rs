@@ -10,7 +10,10 @@ pub mod windows;
 
 use std::time::Duration;
 
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+
+/// Orders that may wait: an operator gives one at a time, and those that find no room are refused.
+const ORDERS_MAX: usize = 16;
 
 /// Where the process stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,9 +61,9 @@ pub enum Failure {
 /// The way between the application and its supervisor.
 pub struct Lifecycle {
     tell: Box<dyn Fn(Stage) + Send>,
-    orders: UnboundedReceiver<Order>,
+    orders: Receiver<Order>,
     /// Held so that waiting for orders waits for ever where nobody gives any.
-    _sender: UnboundedSender<Order>,
+    _sender: Sender<Order>,
 }
 
 impl Lifecycle {
@@ -72,9 +75,8 @@ impl Lifecycle {
 
     /// `tell` is called with each stage; orders come through the sender.
     #[must_use]
-    pub fn supervised(tell: impl Fn(Stage) + Send + 'static) -> (Self, UnboundedSender<Order>) {
-        // Unbounded, since its only writer is an operator.
-        let (sender, orders) = unbounded_channel();
+    pub fn supervised(tell: impl Fn(Stage) + Send + 'static) -> (Self, Sender<Order>) {
+        let (sender, orders) = channel(ORDERS_MAX);
         (Self { tell: Box::new(tell), orders, _sender: sender.clone() }, sender)
     }
 

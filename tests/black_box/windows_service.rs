@@ -83,9 +83,7 @@ impl Service {
 impl Drop for Service {
     fn drop(&mut self) {
         let said = self.ask(&["uninstall"]);
-        if !said.status.success() && !std::thread::panicking() {
-            panic!("{}", text(&said));
-        }
+        assert!(said.status.success() || std::thread::panicking(), "{}", text(&said));
     }
 }
 

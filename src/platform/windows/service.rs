@@ -8,13 +8,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::mpsc::Sender;
+use tokio::sync::mpsc::error::TrySendError;
 use windows_service::service::{
     Service, ServiceControl, ServiceControlAccept, ServiceExitCode, ServiceState, ServiceStatus, ServiceType,
 };
 use windows_service::service_control_handler::{self, ServiceControlHandlerResult, ServiceStatusHandle};
 use windows_service::{define_windows_service, service_dispatcher};
-use windows_sys::Win32::Foundation::ERROR_FAILED_SERVICE_CONTROLLER_CONNECT;
+use windows_sys::Win32::Foundation::{ERROR_FAILED_SERVICE_CONTROLLER_CONNECT, ERROR_SERVICE_CANNOT_ACCEPT_CTRL};
 use windows_sys::Win32::System::Services::{ControlService, SERVICE_CONTROL_PARAMCHANGE, SERVICE_STATUS};
 
 use crate::service::{Failure, Lifecycle, Order, Stage};
@@ -84,7 +85,7 @@ fn service_main(arguments: Vec<OsString>) {
 }
 
 /// Turns what the controller says into an order. It waits for the answer, so nothing is done here.
-fn take(control: ServiceControl, orders: &UnboundedSender<Order>) -> ServiceControlHandlerResult {
+fn take(control: ServiceControl, orders: &Sender<Order>) -> ServiceControlHandlerResult {
     let order = match control {
         // Answered by the controller itself with the last report.
         ServiceControl::Interrogate => return ServiceControlHandlerResult::NoError,
@@ -95,9 +96,11 @@ fn take(control: ServiceControl, orders: &UnboundedSender<Order>) -> ServiceCont
         ServiceControl::ParamChange => Order::Reload,
         _ => return ServiceControlHandlerResult::NotImplemented,
     };
-    // Fails when the application has ended, which is what it is about.
-    let _ended = orders.send(order).is_err();
-    ServiceControlHandlerResult::NoError
+    match orders.try_send(order) {
+        // The application has ended, which is what it is about.
+        Ok(()) | Err(TrySendError::Closed(_)) => ServiceControlHandlerResult::NoError,
+        Err(TrySendError::Full(_)) => ServiceControlHandlerResult::Other(ERROR_SERVICE_CANNOT_ACCEPT_CTRL),
+    }
 }
 
 /// What the controller was told last.

@@ -9,6 +9,8 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use x509_parser::der_parser::asn1_rs::oid;
 use x509_parser::der_parser::oid::Oid;
 use x509_parser::extensions::GeneralName;
@@ -57,18 +59,7 @@ fn push_line(text: &mut String, name: &str, value: &str) {
 
 /// A byte sequence of structured fields (RFC 8941 section 3.3.5): base64 between colons.
 fn byte_sequence(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4 + 2);
-    text.push(':');
-    for group in bytes.chunks(3) {
-        let bits = group.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
-        for index in 0..4 {
-            let digit = DIGITS[(bits >> (18 - 6 * index)) as usize & 63];
-            text.push(if index <= group.len() { char::from(digit) } else { '=' });
-        }
-    }
-    text.push(':');
-    text
+    format!(":{}:", STANDARD.encode(bytes))
 }
 
 /// A name as RFC 4514 writes it: the most specific part first, `CN=a,O=b`, everything else than visible ASCII as `\XX`.

@@ -15,6 +15,9 @@ use arc_swap::ArcSwap;
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::hkdf::{HKDF_SHA256, Salt};
 use aws_lc_rs::rand;
+use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, PAD};
+use base64::{Engine as _, alphabet};
 use rustls::pki_types::UnixTime;
 use rustls::server::ProducesTickets;
 
@@ -250,30 +253,10 @@ fn now() -> u64 {
     UnixTime::now().as_secs()
 }
 
-/// Decodes base64 (RFC 4648 section 4).
+/// Decodes base64 (RFC 4648 section 4), with or without its padding: what generates keys differs in that.
 fn base64(text: &[u8]) -> Option<Vec<u8>> {
-    let end = text.iter().rposition(|byte| *byte != b'=').map_or(0, |last| last + 1);
-    if text.len() - end > 2 || end % 4 == 1 {
-        return None;
-    }
-    let mut bytes = Vec::with_capacity(end / 4 * 3 + 2);
-    for group in text[..end].chunks(4) {
-        let mut bits = 0_u32;
-        for byte in group {
-            let digit = match byte {
-                b'A'..=b'Z' => byte - b'A',
-                b'a'..=b'z' => byte - b'a' + 26,
-                b'0'..=b'9' => byte - b'0' + 52,
-                b'+' => 62,
-                b'/' => 63,
-                _ => return None,
-            };
-            bits = bits << 6 | u32::from(digit);
-        }
-        bits <<= 6 * (4 - group.len());
-        bytes.extend_from_slice(&bits.to_be_bytes()[1..group.len()]);
-    }
-    Some(bytes)
+    const CONFIG: GeneralPurposeConfig = PAD.with_decode_padding_mode(DecodePaddingMode::Indifferent);
+    GeneralPurpose::new(&alphabet::STANDARD, CONFIG).decode(text).ok()
 }
 
 #[cfg(test)]

@@ -16,7 +16,8 @@ pub(super) fn agreed(key: Option<&WebSocketKey>, head: &Head) -> Result<(), Pipe
     let sound = key.is_none_or(|key| match head.status() {
         101 => {
             let mut answers = head.fields().filter(|field| field.text.eq_ignore_ascii_case(b"sec-websocket-accept"));
-            answers.next().is_some_and(|answer| answer.value == websocket::accept(key)) && answers.next().is_none()
+            answers.next().is_some_and(|answer| answer.value == websocket::accept(key).as_bytes())
+                && answers.next().is_none()
         }
         status => !(200..300).contains(&status),
     });
